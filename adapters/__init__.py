@@ -1,0 +1,1 @@
+"""Adapters: what lets a signal steer the backbone."""

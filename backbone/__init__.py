@@ -1,0 +1,1 @@
+"""Backbone: causal 3D-VAE, DiT, flow matching, reference-aware decode."""

@@ -1,0 +1,1 @@
+"""Drivers: from files to signals (speech, faces, motion)."""

@@ -1,0 +1,1 @@
+"""Recipes: the programs and configs that make and train the models."""
