@@ -1,7 +1,7 @@
 """The 52 ARKit face curves and the index groups that the drivers and the clip factory share.
 
-A curve is an activation in [0, 1]. Curve tensors have the shape (frames, 52), in the order of `CURVES`, which is
-the order of `anny.Anny(facial_actions="all").facial_action_labels`.
+A curve is an activation in [0, 1]. Curve tensors have the shape (frames, 52), in the order of `CURVES`, which
+is the order of `anny.Anny(facial_actions="all").facial_action_labels`.
 """
 
 CURVES: tuple[str, ...] = (
