@@ -3,4 +3,4 @@
 from importlib.util import find_spec
 
 if find_spec("avatar.backbone") is None:
-    raise ImportError("this is an uninstalled checkout: run `pip install -e .` in it, then import avatar again")
+    raise ImportError("this is an uninstalled checkout: run `pip install -e .` in it, then import again")
