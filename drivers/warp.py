@@ -1,0 +1,222 @@
+"""The driven reference: the reference picture bent to target landmarks, as backward flow, masks and pixels.
+
+The face mesh is continued by rings around the face oval that follow the head less and less and end, fixed, before
+the border of the picture, so that hair and neck go along and the border never moves. Each frame is drawn by a small
+rasteriser: every target pixel learns where in the reference its surface point lies. Eyeballs turn inside
+the lids by the gaze, teeth stay with the skull, and what the reference cannot show inside the mouth is painted plainly for the
+backbone to redraw. Coordinates are pixels of a square crop, pixel centres at .5.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.spatial import Delaunay
+
+from avatar.drivers.mesh import (
+    FACE_OVAL,
+    LEFT_EYE,
+    LEFT_IRIS,
+    LOWER_LIP,
+    MOUTH,
+    RIGHT_EYE,
+    RIGHT_IRIS,
+    UPPER_LIP,
+    ReferenceMesh,
+    Slit,
+)
+
+Array = NDArray[np.float32]
+
+# Rings around the face oval: size relative to the oval, and how far they follow the head above and below the chin line.
+RINGS = ((1.1, 1.0, 0.9), (1.25, 1.0, 0.6), (1.45, 0.9, 0.3), (1.7, 0.55, 0.1), (2.0, 0.2, 0.0))
+RING_DEPTH = 0.35  # face units, how far behind the face oval the rings lie
+SOFT_REACH = 0.12  # in ring sizes, how far the jaw's own motion reaches into the neck
+BORDER_STEPS = 8  # fixed points on each side of the picture
+SURFACE, EYE, HOLE = 0, 1, 2  # parts of a drawn frame
+CAVITY, TEETH, TEETH_DEPTH = (
+    (0.16, 0.06, 0.06),
+    (0.62, 0.58, 0.53),
+    0.055,
+)  # shares of the face's brightness; face units
+
+
+class Driven(NamedTuple):
+    """Frames of the driven reference.
+
+    Attributes:
+        picture: uint8 (T, S, S, 3).
+        flow: float32 (T, 2, S, S), x and y displacement in pixels from a target pixel to its place in the reference.
+        hole: float32 (T, S, S), 1 where the mouth shows what the reference does not.
+    """
+
+    picture: NDArray[np.uint8]
+    flow: Array
+    hole: Array
+
+
+@njit(cache=True, fastmath=True)
+def _draw(
+    target: NDArray, source: NDArray, triangles: NDArray, part: int, flow: NDArray, parts: NDArray
+) -> None:
+    """Write displacement target -> source (n, 2) into flow (2, S, S) under every triangle, and the part's number."""
+    size = flow.shape[1]
+    for f in range(len(triangles)):
+        a, b, c = triangles[f]
+        x0, y0, x1, y1, x2, y2 = (
+            target[a, 0],
+            target[a, 1],
+            target[b, 0],
+            target[b, 1],
+            target[c, 0],
+            target[c, 1],
+        )
+        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+        if abs(area) < 1e-6:
+            continue
+        for y in range(max(0, int(min(y0, y1, y2) - 0.5)), min(size - 1, int(max(y0, y1, y2) + 0.5)) + 1):
+            for x in range(max(0, int(min(x0, x1, x2) - 0.5)), min(size - 1, int(max(x0, x1, x2) + 0.5)) + 1):
+                w1 = ((x + 0.5 - x0) * (y2 - y0) - (x2 - x0) * (y + 0.5 - y0)) / area
+                w2 = ((x1 - x0) * (y + 0.5 - y0) - (x + 0.5 - x0) * (y1 - y0)) / area
+                w0 = 1 - w1 - w2
+                if w0 < 0 or w1 < 0 or w2 < 0:
+                    continue
+                flow[0, y, x] = w0 * source[a, 0] + w1 * source[b, 0] + w2 * source[c, 0] - x - 0.5
+                flow[1, y, x] = w0 * source[a, 1] + w1 * source[b, 1] + w2 * source[c, 1] - y - 0.5
+                parts[y, x] = part
+
+
+def _strip(slit: Slit) -> NDArray[np.int64]:
+    """Triangles between the two rims of a slit."""
+    quads = zip(slit.upper, slit.upper[1:], slit.lower, slit.lower[1:], strict=False)
+    return np.array([t for a, b, c, d in quads for t in ((a, b, c), (b, d, c)) if len(set(t)) == 3])
+
+
+MOUTH_STRIP = _strip(MOUTH)
+EYES = ((LEFT_EYE, _strip(LEFT_EYE), list(LEFT_IRIS)), (RIGHT_EYE, _strip(RIGHT_EYE), list(RIGHT_IRIS)))
+
+
+class DrivenReference:
+    """Bends one reference picture to curves and head motion.
+
+    Args:
+        mesh: of the reference, its landmarks in pixels of `picture`.
+        picture: the square crop around the head, uint8 (S, S, 3).
+    """
+
+    def __init__(self, mesh: ReferenceMesh, picture: NDArray[np.uint8]) -> None:
+        self.mesh, self.picture, size = mesh, picture, len(picture)
+        oval = list(FACE_OVAL)
+        centre, around = mesh.own[oval].mean(0), mesh.own[oval]
+        down = np.clip((around[:, 1] - centre[1]) / np.abs(around[:, 1] - centre[1]).max(), 0, 1)
+        rings, follow, soft = [], [], []
+        for scale, above, below in RINGS:
+            ring = centre + (around - centre) * scale
+            ring[:, 2] = around[:, 2] + RING_DEPTH
+            rings.append(ring)
+            follow.append(above + (below - above) * down)
+            soft.append(np.full(len(oval), np.exp(-(((scale - 1) / SOFT_REACH) ** 2))))
+        self.rings, self.soft = (
+            np.concatenate(rings).astype(np.float32),
+            np.concatenate(soft).astype(np.float32),
+        )
+        self.follow = np.concatenate(follow).astype(np.float32)
+        still = np.zeros((1, 6), np.float32)
+        self.rings_at = mesh.place(self.rings[None], still)[0, :, :2]
+        # A ring that leaves the picture must not move the border.
+        room = np.minimum(self.rings_at, size - self.rings_at).min(1) / (0.12 * size)
+        self.follow *= np.clip(room, 0, 1)
+        edge = np.linspace(0, size, BORDER_STEPS + 1)[:-1]
+        self.border = np.concatenate(
+            [
+                np.stack(p, 1)
+                for p in (
+                    (edge, 0 * edge),
+                    (edge * 0 + size, edge),
+                    (size - edge, 0 * edge + size),
+                    (0 * edge, size - edge),
+                )
+            ]
+        ).astype(np.float32)
+        self.source = np.concatenate([mesh.landmarks[:468, :2], self.rings_at, self.border]).astype(
+            np.float32
+        )
+        inside = (self.rings_at > 0).all(1) & (self.rings_at < size).all(1)
+        outer = np.concatenate(
+            [oval, 468 + np.flatnonzero(inside), np.arange(468 + len(self.rings), len(self.source))]
+        )
+        triangles = outer[Delaunay(self.source[outer]).simplices]
+        is_face = np.isin(triangles, oval).all(1)
+        self.around = np.ascontiguousarray(triangles[~is_face]).astype(np.int64)
+        self.face = mesh.basis.triangles.astype(np.int64)
+        face = self._crop(mesh.landmarks[oval, :2])
+        self.light = face.mean((0, 1)) / 255
+
+    def _crop(self, points: Array) -> NDArray[np.uint8]:
+        (x0, y0), (x1, y1) = np.maximum(points.min(0), 0).astype(int), points.max(0).astype(int) + 1
+        return self.picture[y0:y1, x0:x1]
+
+    def __call__(self, curves: Array, head: Array) -> Driven:
+        """Draw the frames for `curves` (T, 52) and `head` (T, 6), both as in `ReferenceMesh`."""
+        mesh, size, frames = self.mesh, len(self.picture), len(curves)
+        acted = mesh.act(curves)
+        points = mesh.place(acted, head)[..., :2]
+        rigid = mesh.place(np.broadcast_to(mesh.own, acted.shape), head)[
+            ..., :2
+        ]  # the head turned, the face at rest
+        oval = list(FACE_OVAL)
+        jaw = np.tile((points - rigid)[:, oval], (1, len(RINGS), 1)) * self.soft[:, None]
+        turned = mesh.place(np.broadcast_to(self.rings, (frames, *self.rings.shape)), head)[..., :2]
+        rings = self.rings_at + (turned - self.rings_at) * self.follow[:, None] + jaw
+        target = np.concatenate(
+            [points[:, :468], rings, np.broadcast_to(self.border, (frames, *self.border.shape))], 1
+        ).astype(np.float32)
+
+        flow = np.zeros((frames, 2, size, size), np.float32)
+        hole = np.zeros((frames, size, size), np.float32)
+        picture = np.empty((frames, size, size, 3), np.uint8)
+        for t in range(frames):
+            parts = np.zeros((size, size), np.uint8)
+            _draw(target[t], self.source, self.around, SURFACE, flow[t], parts)
+            _draw(target[t], self.source, self.face, SURFACE, flow[t], parts)
+            for eye, strip, iris in EYES:
+                corners = [eye.upper[0], eye.upper[-1]]
+                look = (points[t, iris] - rigid[t, iris]).mean(0)
+                shift = (rigid[t, corners] - mesh.landmarks[corners, :2]).mean(0) + look
+                _draw(target[t], target[t] - shift, strip, EYE, flow[t], parts)
+            skull = (rigid[t, list(UPPER_LIP)] - mesh.landmarks[list(UPPER_LIP), :2]).mean(0)
+            _draw(target[t], (target[t] - skull).astype(np.float32), MOUTH_STRIP, HOLE, flow[t], parts)
+            hole[t], picture[t] = self._paint(flow[t], parts, rigid[t])
+        return Driven(picture, flow, hole)
+
+    def _paint(self, flow: Array, parts: NDArray[np.uint8], rigid: Array) -> tuple[Array, NDArray[np.uint8]]:
+        """Bend the picture by `flow` (2, S, S) and paint what of the mouth the reference does not show."""
+        size = len(parts)
+        ys, xs = np.mgrid[:size, :size].astype(np.float32)
+        bent = cv2.remap(
+            self.picture, xs + flow[0], ys + flow[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        )
+        mouth = parts == HOLE
+        if not mouth.any():
+            return mouth.astype(np.float32), bent
+        shown = self._mouth_shown()
+        seen = cv2.remap(shown, xs + flow[0], ys + flow[1], cv2.INTER_LINEAR, borderValue=0.0) * mouth
+        hole = mouth - seen
+        line = (rigid[UPPER_LIP[5], 1] + rigid[LOWER_LIP[5], 1]) / 2  # where the closed lips would meet
+        depth = (ys + 0.5 - line) / (TEETH_DEPTH * self.mesh.height)
+        teeth = np.clip(1.5 - np.abs(depth) * 1.5, 0, 1)[..., None] * 0.6
+        paint = (np.float32(CAVITY) * (1 - teeth) + np.float32(TEETH) * teeth) * self.light.mean() * 1.6
+        soft = cv2.GaussianBlur(hole.astype(np.float32), (0, 0), 0.6)[..., None]
+        mixed = bent * (1 - soft) + np.minimum(paint, 1) * 255 * soft
+        return hole.astype(np.float32), mixed.clip(0, 255).astype(np.uint8)
+
+    def _mouth_shown(self) -> Array:
+        """1 inside the inner lips of the reference, (S, S), a little shrunk."""
+        mask = np.zeros(self.picture.shape[:2], np.uint8)
+        ring = [*UPPER_LIP, *LOWER_LIP[-2:0:-1]]
+        cv2.fillPoly(mask, [self.mesh.landmarks[ring, :2].round().astype(np.int32)], 255)
+        return cv2.erode(mask, np.ones((3, 3), np.uint8)).astype(np.float32) / 255
