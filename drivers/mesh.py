@@ -7,6 +7,7 @@ distance between the landmarks FOREHEAD and CHIN. Shapes: T frames, 478 landmark
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from avatar.drivers.curves import CURVES
 Array = NDArray[np.float32]
 
 LANDMARKS = 478  # MediaPipe face mesh with refined lips and irises
-FOREHEAD, CHIN = 10, 152
+FOREHEAD, CHIN, NOSE_TIP = 10, 152, 1
 FACE_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
              152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)  # fmt: skip
 # Inner lips and lids from the picture's left to its right; the first and last are the shared corners.
@@ -33,16 +34,17 @@ RIGHT_UPPER_LID, RIGHT_LOWER_LID = (
 )
 LEFT_IRIS, RIGHT_IRIS = (468, 469, 470, 471, 472), (473, 474, 475, 476, 477)
 # Landmarks that neither speech nor expression moves much: forehead, temples, nose bridge, eye corners, ears.
-STABLE = (10, 338, 297, 332, 284, 251, 389, 356, 454, 234, 127, 162, 21, 54, 103, 67, 109, 151, 9, 8, 168, 6, 197, 195,
-          33, 133, 362, 263, 5)  # fmt: skip
+STABLE = (10, 338, 297, 332, 284, 251, 389, 356, 454, 234, 127, 162, 21, 54, 103, 67, 109, 151, 9, 8,
+          168, 6, 197, 195, 33, 133, 362, 263, 5)  # fmt: skip
 HEAD_CENTRE = np.array([0.0, -0.05, 0.45], np.float32)  # face units, from the middle of the landmarks
 CAMERA = 8.0  # face units, the viewer's distance that turns a shift along z into a change of size
+JAW_ROOM = 0.12  # face units, how far an opening jaw leaves the face oval
 OPEN_BY_LIPS = 0.05  # face units, a gap in the reference up to this is the lips', beyond it the jaw's
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slit:
-    """An opening of the face, the mouth or an eye: its two rims as equally long lines of landmarks with shared ends.
+    """An opening of the face, mouth or eye: two rims, equally long lines of landmarks with shared ends.
 
     Attributes:
         upper_share: the part of a change of the opening that the upper rim makes.
@@ -83,7 +85,8 @@ RIGHT_EYE = Slit(upper=RIGHT_UPPER_LID, lower=RIGHT_LOWER_LID, upper_share=0.85,
 
 @dataclass(frozen=True, kw_only=True)
 class FaceBasis:
-    """Mean face and its actions in face units: `neutral` (478, 3), `displacement` (52, 478, 3), `triangles` (852, 3)."""
+    """Mean face and its actions in face units: `neutral` (478, 3), `displacement` (52, 478, 3), `triangles`
+    (852, 3)."""
 
     neutral: Array
     displacement: Array
@@ -99,10 +102,11 @@ class FaceBasis:
         save_file(half | {"triangles": self.triangles}, path)
 
     @classmethod
-    def load(cls, path: Path) -> FaceBasis:
+    def load(cls, path: Path | None = None) -> FaceBasis:
+        """Read a basis; without a path, the one in the package."""
         from safetensors.numpy import load_file
 
-        data = load_file(path)
+        data = load_file(path or files("avatar").joinpath("weights/mini/mesh.safetensors"))
         return cls(
             neutral=data["neutral"].astype(np.float32),
             displacement=data["displacement"].astype(np.float32),
@@ -111,8 +115,8 @@ class FaceBasis:
 
 
 def rotation(head: Array) -> Array:
-    """Rotation matrices (T, 3, 3) from yaw, pitch, roll in radians, (T, 3+): the head turns to the picture's right with
-    yaw, down with pitch, and clockwise with roll."""
+    """Rotation matrices (T, 3, 3) from yaw, pitch, roll in radians, (T, 3+): the head turns to the picture's
+    right with yaw, down with pitch, and clockwise with roll."""
     (cy, cp, cr), (sy, sp, sr) = np.cos(head[:, :3]).T, np.sin(head[:, :3]).T
     one, nil = np.ones_like(cy), np.zeros_like(cy)
     yaw = np.stack([cy, nil, -sy, nil, one, nil, sy, nil, cy], -1)
@@ -123,7 +127,7 @@ def rotation(head: Array) -> Array:
 
 
 def kabsch(source: Array, target: Array) -> tuple[Array, float]:
-    """Rotation R and scale s that bring centred `source` (n, 3) onto centred `target`: target = s R source (least squares)."""
+    """Rotation R and scale s with target = s R source, in least squares, both (n, 3) about their means."""
     a, b = source - source.mean(0), target - target.mean(0)
     u, values, vt = np.linalg.svd(b.T @ a)
     flip = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
@@ -153,7 +157,7 @@ class ReferenceMesh:
         self.rest = self._estimate_rest() if rest is None else rest.astype(np.float32)
 
     def _estimate_rest(self) -> Array:
-        """Curves that undo an open mouth; everything else the picture shows counts as the person's own rest."""
+        """Curves that undo an open mouth; all else the picture shows counts as the person's own rest."""
         rest = np.zeros(len(CURVES), np.float32)
         jaw, middle = CURVES.index("jawOpen"), len(UPPER_LIP) // 2
         opened = MOUTH.gaps(self.own)[middle] - OPEN_BY_LIPS
@@ -161,8 +165,8 @@ class ReferenceMesh:
         return rest
 
     def _opening(self, slit: Slit, curves: Array) -> Array:
-        """What the opening of a slit (T, n) must be: the mouth's follows the curves alone, whatever the reference shows;
-        an eye's is the reference's own, scaled as the curves say."""
+        """What the opening of a slit (T, n) must be: the mouth's follows the curves alone, whatever the
+        reference shows; an eye's is the reference's own, scaled as the curves say."""
         if slit is MOUTH:
             return np.maximum(curves @ self.mouth_change, 0)
         mean = slit.gaps(self.basis.neutral)[1:-1].mean()
@@ -170,7 +174,7 @@ class ReferenceMesh:
         return slit.gaps(self.own) * np.maximum(1 + change, 0)[:, None]
 
     def act(self, curves: Array) -> Array:
-        """Landmarks (T, 478, 3) in face units for ARKit `curves` (T, 52), the head still as in the reference."""
+        """Landmarks (T, 478, 3) in face units for ARKit `curves` (T, 52), the head as in the reference."""
         moved = self.own + np.einsum("tk,kld->tld", curves - self.rest, self.basis.displacement)
         for slit, (upper, lower) in self.slits:
             missing = self._opening(slit, curves) - slit.gaps(moved)
@@ -182,9 +186,42 @@ class ReferenceMesh:
     def place(self, points: Array, head: Array) -> Array:
         """Points (T, n, 3) of the unturned head in face units -> pixels (T, n, 3) under `head` (T, 6).
 
-        `head` holds yaw, pitch, roll in radians and the shift x, y, z of the head's centre in face heights, all
-        relative to the reference; a shift towards the viewer (z < 0) enlarges.
+        `head` holds yaw, pitch, roll in radians and the shift x, y, z of the head's centre in face heights,
+        all relative to the reference; a shift towards the viewer (z < 0) enlarges.
         """
         turned = points @ (rotation(head) @ self.turn).transpose(0, 2, 1)
         zoom = CAMERA / (CAMERA + head[:, None, 5:6])
         return (turned * zoom + head[:, None, 3:6]) * self.height + self.centre
+
+
+def face_mask(landmarks: Array, side: int, cells: int) -> Array:
+    """Share of each of `cells` x `cells` squares of a picture that the face covers, (cells, cells) in [0, 1].
+
+    The face oval is grown downwards, where an opening jaw goes.
+
+    Args:
+        landmarks: (478, 3) in pixels of the picture.
+        side: of the picture, in pixels.
+    """
+    import cv2
+
+    oval = landmarks[list(FACE_OVAL), :2].copy()
+    height = np.linalg.norm(landmarks[FOREHEAD] - landmarks[CHIN])
+    oval[oval[:, 1] > landmarks[1, 1], 1] += JAW_ROOM * height
+    mask = np.zeros((side, side), np.float32)
+    cv2.fillPoly(mask, [oval.round().astype(np.int32)], 1.0)
+    return cv2.resize(mask, (cells, cells), interpolation=cv2.INTER_AREA)
+
+
+def measure_motion(mesh: ReferenceMesh, curves: Array, head: Array) -> Array:
+    """Head motion and expressiveness of a clip, (2,): in percent of the face height, the standard
+    deviation of the nose tip's track and that of the landmarks about the nose (spec 2.2).
+
+    Args:
+        curves: (T, 52).
+        head: (T, 6).
+    """
+    points = mesh.place(mesh.act(curves), head)[..., :2] / mesh.height
+    nose = points[:, NOSE_TIP]
+    own = points[:, :468] - nose[:, None]
+    return np.float32([nose.std(0).mean(), own.std(0).mean()]) * 100

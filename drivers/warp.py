@@ -1,10 +1,11 @@
 """The driven reference: the reference picture bent to target landmarks, as backward flow, masks and pixels.
 
-The face mesh is continued by rings around the face oval that follow the head less and less and end, fixed, before
-the border of the picture, so that hair and neck go along and the border never moves. Each frame is drawn by a small
-rasteriser: every target pixel learns where in the reference its surface point lies. Eyeballs turn inside
-the lids by the gaze, teeth stay with the skull, and what the reference cannot show inside the mouth is painted plainly for the
-backbone to redraw. Coordinates are pixels of a square crop, pixel centres at .5.
+The face mesh is continued by rings around the face oval that follow the head less and less and end, fixed,
+before the border of the picture, so that hair and neck go along and the border never moves. Each frame is
+drawn by a small rasteriser: every target pixel learns where in the reference its surface point lies.
+Eyeballs turn inside the lids by the gaze, teeth stay with the skull, and what the reference cannot show
+inside the mouth is painted plainly for the backbone to redraw. Coordinates are pixels of a square crop,
+pixel centres at .5.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from avatar.drivers.mesh import (
 
 Array = NDArray[np.float32]
 
-# Rings around the face oval: size relative to the oval, and how far they follow the head above and below the chin line.
+# Rings around the face oval: size relative to the oval, and how far they follow the head above and below.
 RINGS = ((1.1, 1.0, 0.9), (1.25, 1.0, 0.6), (1.45, 0.9, 0.3), (1.7, 0.55, 0.1), (2.0, 0.2, 0.0))
 RING_DEPTH = 0.35  # face units, how far behind the face oval the rings lie
 SOFT_REACH = 0.12  # in ring sizes, how far the jaw's own motion reaches into the neck
@@ -50,7 +51,7 @@ class Driven(NamedTuple):
 
     Attributes:
         picture: uint8 (T, S, S, 3).
-        flow: float32 (T, 2, S, S), x and y displacement in pixels from a target pixel to its place in the reference.
+        flow: float32 (T, 2, S, S), x and y in pixels from a target pixel to its place in the reference.
         hole: float32 (T, S, S), 1 where the mouth shows what the reference does not.
     """
 
@@ -63,7 +64,7 @@ class Driven(NamedTuple):
 def _draw(
     target: NDArray, source: NDArray, triangles: NDArray, part: int, flow: NDArray, parts: NDArray
 ) -> None:
-    """Write displacement target -> source (n, 2) into flow (2, S, S) under every triangle, and the part's number."""
+    """Write displacement target -> source into flow (2, S, S) under every triangle, and the part's number."""
     size = flow.shape[1]
     for f in range(len(triangles)):
         a, b, c = triangles[f]

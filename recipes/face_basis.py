@@ -1,8 +1,9 @@
 """Measure how every landmark of the face mesh moves with every facial action: the basis of `drivers/mesh.py`.
 
 Random Anny heads (Apache-2.0 code, CC0 shapes) are drawn with the jaw a little open, MediaPipe finds its 478
-landmarks on the drawings, each landmark is tied to the surface point it most often falls on, and the displacement of
-that point is read from Anny for each of the 52 ARKit actions. Takes about a minute on one core.
+landmarks on the drawings, each landmark is tied to the surface point it most often falls on, and the
+displacement of that point is read from Anny for each of the 52 ARKit actions. Takes about a minute on one
+core.
 
     python -m avatar.recipes.face_basis --out avatar/weights/mini/mesh.safetensors
 """
@@ -70,7 +71,7 @@ def mesh_triangles() -> NDArray[np.int16]:
     for a, b, c in cliques:
         for edge in ((a, b), (b, c), (a, c)):
             uses[edge] = uses.get(edge, 0) + 1
-    # A real edge borders two triangles at most; a clique all of whose edges border three is a ring of triangles.
+    # A real edge borders two triangles at most; a clique whose edges all border three is a ring of triangles.
     kept = [t for t in cliques if min(uses[t[0], t[1]], uses[t[1], t[2]], uses[t[0], t[2]]) < 3]
     return np.array(sorted(kept), np.int16)
 

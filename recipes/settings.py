@@ -1,0 +1,74 @@
+"""Settings of a recipe: defaults in a YAML file beside it, changed by `key=value` words; unknown keys
+are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from avatar.errors import UserError
+
+
+class Settings(BaseModel):
+    """What every training recipe needs.
+
+    Attributes:
+        data: folder of training samples.
+        out: run folder; holds the newest state, the weights and the log.
+        steps: optimiser steps of the whole run; the learning rate falls to zero over the last `decay`
+        share of them. minutes: stop after this much time and leave a state to resume from; 0 = run to the
+        end.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: Path
+    out: Path
+    steps: int
+    batch: int
+    learning_rate: float
+    warmup: int = 100
+    decay: float = 0.25
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    ema: float = 0.998
+    seed: int = 0
+    minutes: float = 0
+    save_minutes: float = 5
+    log_every: int = 20
+    threads: int = 2
+
+
+SettingsType = TypeVar("SettingsType", bound=Settings)
+
+
+def read_settings(kind: type[SettingsType], recipe: str, words: Sequence[str]) -> SettingsType:
+    """Settings of `recipe` (its YAML lies in this package), changed by words such as `batch=4`.
+
+    Raises:
+        UserError: a word is not key=value, a key is unknown (the nearest valid one is named) or a value
+        does not fit.
+    """
+    import yaml
+
+    values = yaml.safe_load(files("avatar.recipes").joinpath(f"{recipe}.yaml").read_text())
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"{word}: a setting is written key=value")
+        if key not in kind.model_fields:
+            near = get_close_matches(key, kind.model_fields, 1) or sorted(kind.model_fields)
+            raise UserError(f"{key}: recipe {recipe} has no such setting; did you mean {near[0]}?")
+        values[key] = yaml.safe_load(value)
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(
+            f"{'.'.join(map(str, first['loc']))}: recipe {recipe}: {first['msg'].lower()}"
+        ) from error
