@@ -79,13 +79,23 @@ def _draw(
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         if abs(area) < 1e-6:
             continue
+        # Barycentric weights are w_k = slope_k * x + start_k along a row, so a row's span is found without
+        # tests.
+        slope1, slope2 = (y2 - y0) / area, (y0 - y1) / area
         for y in range(max(0, int(min(y0, y1, y2) - 0.5)), min(size - 1, int(max(y0, y1, y2) + 0.5)) + 1):
-            for x in range(max(0, int(min(x0, x1, x2) - 0.5)), min(size - 1, int(max(x0, x1, x2) + 0.5)) + 1):
-                w1 = ((x + 0.5 - x0) * (y2 - y0) - (x2 - x0) * (y + 0.5 - y0)) / area
-                w2 = ((x1 - x0) * (y + 0.5 - y0) - (x + 0.5 - x0) * (y1 - y0)) / area
+            start1 = ((0.5 - x0) * (y2 - y0) - (x2 - x0) * (y + 0.5 - y0)) / area
+            start2 = ((x1 - x0) * (y + 0.5 - y0) - (0.5 - x0) * (y1 - y0)) / area
+            low, high = 0.0, size - 1.0
+            for slope, start in ((slope1, start1), (slope2, start2), (-slope1 - slope2, 1 - start1 - start2)):
+                if slope > 1e-12:
+                    low = max(low, -start / slope)
+                elif slope < -1e-12:
+                    high = min(high, -start / slope)
+                elif start < 0:
+                    high = -1.0
+            for x in range(int(np.ceil(low - 1e-4)), int(np.floor(high + 1e-4)) + 1):
+                w1, w2 = slope1 * x + start1, slope2 * x + start2
                 w0 = 1 - w1 - w2
-                if w0 < 0 or w1 < 0 or w2 < 0:
-                    continue
                 flow[0, y, x] = w0 * source[a, 0] + w1 * source[b, 0] + w2 * source[c, 0] - x - 0.5
                 flow[1, y, x] = w0 * source[a, 1] + w1 * source[b, 1] + w2 * source[c, 1] - y - 0.5
                 parts[y, x] = part
@@ -154,12 +164,12 @@ class DrivenReference:
         is_face = np.isin(triangles, oval).all(1)
         self.around = np.ascontiguousarray(triangles[~is_face]).astype(np.int64)
         self.face = mesh.basis.triangles.astype(np.int64)
-        face = self._crop(mesh.landmarks[oval, :2])
-        self.light = face.mean((0, 1)) / 255
-
-    def _crop(self, points: Array) -> NDArray[np.uint8]:
-        (x0, y0), (x1, y1) = np.maximum(points.min(0), 0).astype(int), points.max(0).astype(int) + 1
-        return self.picture[y0:y1, x0:x1]
+        (x0, y0), (x1, y1) = (
+            np.clip(f(mesh.landmarks[oval, :2], 0), 0, size - 1).astype(int) for f in (np.min, np.max)
+        )
+        self.light = picture[y0 : y1 + 1, x0 : x1 + 1].mean() / 255
+        self.mouth_shown = self._mouth_shown()
+        self.grid = np.mgrid[:size, :size][::-1].astype(np.float32)
 
     def __call__(self, curves: Array, head: Array) -> Driven:
         """Draw the frames for `curves` (T, 52) and `head` (T, 6), both as in `ReferenceMesh`."""
@@ -191,29 +201,28 @@ class DrivenReference:
                 _draw(target[t], target[t] - shift, strip, EYE, flow[t], parts)
             skull = (rigid[t, list(UPPER_LIP)] - mesh.landmarks[list(UPPER_LIP), :2]).mean(0)
             _draw(target[t], (target[t] - skull).astype(np.float32), MOUTH_STRIP, HOLE, flow[t], parts)
-            hole[t], picture[t] = self._paint(flow[t], parts, rigid[t])
+            picture[t] = self._paint(flow[t], parts, rigid[t], hole[t])
         return Driven(picture, flow, hole)
 
-    def _paint(self, flow: Array, parts: NDArray[np.uint8], rigid: Array) -> tuple[Array, NDArray[np.uint8]]:
-        """Bend the picture by `flow` (2, S, S) and paint what of the mouth the reference does not show."""
-        size = len(parts)
-        ys, xs = np.mgrid[:size, :size].astype(np.float32)
-        bent = cv2.remap(
-            self.picture, xs + flow[0], ys + flow[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-        )
+    def _paint(self, flow: Array, parts: NDArray[np.uint8], rigid: Array, hole: Array) -> NDArray[np.uint8]:
+        """Bend the picture by `flow` (2, S, S), paint what of the mouth the reference does not show and
+        mark that in `hole` (S, S)."""
+        at = self.grid + flow
+        bent = cv2.remap(self.picture, at[0], at[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         mouth = parts == HOLE
-        if not mouth.any():
-            return mouth.astype(np.float32), bent
-        shown = self._mouth_shown()
-        seen = cv2.remap(shown, xs + flow[0], ys + flow[1], cv2.INTER_LINEAR, borderValue=0.0) * mouth
-        hole = mouth - seen
+        rows, columns = np.flatnonzero(mouth.any(1)), np.flatnonzero(mouth.any(0))
+        if not len(rows):
+            return bent
+        box = slice(max(0, rows[0] - 3), rows[-1] + 4), slice(max(0, columns[0] - 3), columns[-1] + 4)
+        seen = cv2.remap(self.mouth_shown, at[0][box], at[1][box], cv2.INTER_LINEAR, borderValue=0.0)
+        hole[box] = mouth[box] * (1 - seen)
         line = (rigid[UPPER_LIP[5], 1] + rigid[LOWER_LIP[5], 1]) / 2  # where the closed lips would meet
-        depth = (ys + 0.5 - line) / (TEETH_DEPTH * self.mesh.height)
+        depth = (self.grid[1][box] + 0.5 - line) / (TEETH_DEPTH * self.mesh.height)
         teeth = np.clip(1.5 - np.abs(depth) * 1.5, 0, 1)[..., None] * 0.6
-        paint = (np.float32(CAVITY) * (1 - teeth) + np.float32(TEETH) * teeth) * self.light.mean() * 1.6
-        soft = cv2.GaussianBlur(hole.astype(np.float32), (0, 0), 0.6)[..., None]
-        mixed = bent * (1 - soft) + np.minimum(paint, 1) * 255 * soft
-        return hole.astype(np.float32), mixed.clip(0, 255).astype(np.uint8)
+        paint = (np.float32(CAVITY) * (1 - teeth) + np.float32(TEETH) * teeth) * self.light * 1.6
+        soft = cv2.GaussianBlur(hole[box], (0, 0), 0.6)[..., None]
+        bent[box] = (bent[box] * (1 - soft) + np.minimum(paint, 1) * 255 * soft).clip(0, 255)
+        return bent
 
     def _mouth_shown(self) -> Array:
         """1 inside the inner lips of the reference, (S, S), a little shrunk."""
