@@ -1,0 +1,108 @@
+"""Generated motion put into the full-resolution photo without a seam.
+
+The nets work on a small square crop. What they say about motion (a flow) is enlarged and moves the photo's
+own pixels, so skin and hair stay as sharp as they are; only where nothing in the photo can be moved to the
+place (the inside of the mouth, closing lids) the small picture itself is enlarged and shown.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from avatar.drivers.face import Crop
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+MAX_SIDE = 1080  # px, long side of the video unless another size is asked for
+FADE = 0.14  # of the crop's side: over this distance from its border motion fades in
+STILL = (
+    2  # cells of the nets' grid along the border that never move, so that enlarging keeps the border exact
+)
+LEAST = (
+    1 / 512
+)  # a smaller share of the small picture can not change an 8-bit value by more than half a level
+
+
+def output_photo(photo: Pixels, scale: float) -> Pixels:
+    """The still picture at output size, both sides even.
+
+    The last row or column of an odd size is left off: making up one more would touch every pixel.
+    """
+    height, width = photo.shape[:2]
+    if scale != 1:
+        target = (round(width * scale), round(height * scale))
+        kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        photo = cv2.resize(photo, target, interpolation=kind).astype(np.uint8, copy=False)
+    return np.ascontiguousarray(photo[: photo.shape[0] // 2 * 2, : photo.shape[1] // 2 * 2])
+
+
+class Compositor:
+    """Makes full frames of one photo.
+
+    Args:
+        photo: (H, W, 3), RGB.
+        crop: the square seen by the nets, in pixels of `photo`.
+        size: long side of the frames in px; None keeps the photo's own up to MAX_SIDE.
+    """
+
+    def __init__(self, photo: Pixels, crop: Crop, size: int | None = None) -> None:
+        longest = max(photo.shape[:2])
+        scale = (size or min(longest, MAX_SIDE)) / longest
+        self.photo = output_photo(photo, scale)
+        self.size = (self.photo.shape[1], self.photo.shape[0])
+        self.crop = crop.scaled(scale)
+        # The part of the crop that lies inside the picture: its rows and columns there, then in the crop.
+        left, top = max(self.crop.x, 0), max(self.crop.y, 0)
+        right = min(self.crop.x + self.crop.side, self.size[0])
+        bottom = min(self.crop.y + self.crop.side, self.size[1])
+        self.region = (slice(top, bottom), slice(left, right))
+        self._part = (
+            slice(top - self.crop.y, bottom - self.crop.y),
+            slice(left - self.crop.x, right - self.crop.x),
+        )
+        columns, rows = np.meshgrid(np.arange(left, right), np.arange(top, bottom))
+        self._places = np.stack([columns, rows], -1).astype(np.float32)
+
+    def __call__(self, flow: Floats, mask: Floats, rgb: Floats) -> Pixels:
+        """One frame, (H, W, 3).
+
+        Args:
+            flow: (2, h, w), from how far right and down each cell of the crop takes its pixels, in cells.
+            mask: (h, w), 1 for the moved photo, 0 for `rgb`.
+            rgb: (3, h, w) in [-1, 1].
+        """
+        fade = self._fade(mask.shape[0])
+        cell = self.crop.side / mask.shape[0]  # px
+        shift = self._enlarge((flow * (fade * cell)).transpose(1, 2, 0), cv2.INTER_LINEAR)
+        source = self._places + shift
+        moved = cv2.remap(self.photo, source, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        share = self._enlarge((1 - mask) * fade, cv2.INTER_LINEAR)[..., None]
+        rows, columns = (np.nonzero(share.max((axis, 2)) > LEAST)[0] for axis in (1, 0))
+        if rows.size:
+            box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+            drawn = self._enlarge(rgb.transpose(1, 2, 0), cv2.INTER_CUBIC)[box] * 127.5 + 127.5
+            below = moved[box].astype(np.float32)
+            moved[box] = (below + share[box] * (drawn - below) + 0.5).clip(0, 255)
+        frame = self.photo.copy()
+        frame[self.region] = moved
+        return frame
+
+    def _enlarge(self, field: Floats, kind: int) -> Floats:
+        """A field on the nets' grid at the output pixels of the region."""
+        side = (self.crop.side, self.crop.side)
+        large = cv2.resize(np.ascontiguousarray(field), side, interpolation=kind)
+        return large[self._part].astype(np.float32, copy=False)
+
+    def _fade(self, cells: int) -> Floats:
+        """(cells, cells), 0 along those borders of the crop that lie inside the picture, 1 in the middle."""
+        place = np.arange(cells, dtype=np.float32)
+        ramps = []
+        for start, length in ((self.crop.y, self.size[1]), (self.crop.x, self.size[0])):
+            before = place if start > 0 else np.inf
+            after = cells - 1 - place if start + self.crop.side < length else np.inf
+            ramps.append(np.clip((np.minimum(before, after) - STILL) / (FADE * cells), 0, 1) * np.ones(cells))
+        smooth = [3 * ramp**2 - 2 * ramp**3 for ramp in ramps]
+        return np.outer(*smooth).astype(np.float32)
