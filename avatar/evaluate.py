@@ -109,13 +109,15 @@ def face_mask(points: Array, height: int, width: int) -> NDArray[np.bool_]:
 
 def fit_reference(reference: Picture8, height: int, width: int) -> tuple[Picture8, float]:
     """The photo at the video's size, and its scale; an odd last row or column is cut, as the writer does."""
-    from PIL import Image
+    import cv2
 
     h, w = reference.shape[:2]
-    if 0 <= h - height <= 1 and 0 <= w - width <= 1:
-        return reference[:height, :width], 1.0
-    resized = Image.fromarray(reference).resize((width, height), Image.Resampling.LANCZOS)
-    return np.asarray(resized), width / w
+    same = 0 <= h - height <= 1 and 0 <= w - width <= 1
+    scale = 1.0 if same else max(height, width) / max(h, w)
+    target = max(width, round(w * scale)), max(height, round(h * scale))
+    kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    resized = reference if same else cv2.resize(reference, target, interpolation=kind)
+    return np.asarray(resized[:height, :width], np.uint8), scale
 
 
 class PictureMeter:

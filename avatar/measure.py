@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from avatar import media
 from avatar.errors import UserError
 from avatar.report import Cost
 
@@ -89,38 +90,42 @@ def usage(command: Sequence[str], output: IO[bytes] | None = None) -> Usage:
     return Usage(wall, resources.ru_maxrss * unit, sum(peaks.values()))
 
 
-def first_frame(reference: Path, audio: Path) -> tuple[float, float]:
-    """Seconds from the start of Python until the nets are loaded, and until `stream` gives a frame."""
-    command = [sys.executable, "-m", "avatar.measure", str(reference), str(audio)]
+class Startup(NamedTuple):
+    """Seconds from the start of the program until the nets are loaded, and until the first frame is there."""
+
+    load: float
+    first_frame: float
+
+
+def startup(reference: Path, audio: Path) -> Startup:
+    """Measure the start of `Animator.stream` in a process of its own."""
     with tempfile.TemporaryFile() as output:
         began = time.time()
-        usage(command, output)
+        usage([sys.executable, "-m", "avatar.measure", str(reference), str(audio)], output)
         output.seek(0)
         loaded, first = json.loads(output.read().splitlines()[-1])
-    return loaded - began, first - began
+    return Startup(loaded - began, first - began)
 
 
-def drive_cost(
-    reference: Path, audio: Path, out: Path, video_seconds: float, options: Sequence[str] = ()
-) -> Cost:
-    """Run the installed `avatar drive` and measure it; the load time comes from a second short run.
+def drive_cost(reference: Path, audio: Path, out: Path, start: Startup, options: Sequence[str] = ()) -> Cost:
+    """Run the installed `avatar drive` and measure it.
 
     Args:
         reference: the photo.
         audio: the speech.
-        out: video to write.
-        video_seconds: its length.
+        out: video to write; one that is there is replaced.
+        start: from `startup`, whose load time is taken off the wall time.
         options: further options of `avatar drive`.
     """
     inputs = ["--ref", str(reference), "--audio", str(audio), "--out", str(out)]
     taken = usage([*AVATAR, "drive", *inputs, "--force", "--quiet", *options])
-    load, first = first_frame(reference, audio)
+    seconds = float(media.audio_seconds(audio))
     return Cost(
-        video_seconds=video_seconds,
+        video_seconds=seconds,
         wall=taken.wall,
-        wall_ratio=max(0.0, taken.wall - load) / video_seconds,
-        load=load,
-        first_frame=first,
+        wall_ratio=max(0.0, taken.wall - start.load) / seconds,
+        load=start.load,
+        first_frame=start.first_frame,
         memory=taken.memory,
         encoder_memory=taken.children,
     )
