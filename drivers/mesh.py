@@ -169,8 +169,8 @@ class ReferenceMesh:
         reference shows; an eye's is the reference's own, scaled as the curves say."""
         if slit is MOUTH:
             return np.maximum(curves @ self.mouth_change, 0)
-        mean = slit.gaps(self.basis.neutral)[1:-1].mean()
-        change = (curves - self.rest) @ slit.gaps(self.basis.displacement)[:, 1:-1].mean(1) / mean
+        by_curve = slit.gaps(self.basis.displacement)[:, 1:-1].mean(1)
+        change = (curves - self.rest) @ by_curve / -by_curve.min()  # a full blink shuts the eye
         return slit.gaps(self.own) * np.maximum(1 + change, 0)[:, None]
 
     def act(self, curves: Array) -> Array:

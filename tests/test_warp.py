@@ -1,0 +1,72 @@
+"""The driven reference: stillness, borders, obedience and the mouth's hole."""
+
+import numpy as np
+import pytest
+
+from avatar.drivers.curves import CURVES
+from avatar.drivers.mesh import MOUTH, FaceBasis, ReferenceMesh
+from avatar.drivers.warp import DrivenReference
+
+SIDE = 256
+JAW = CURVES.index("jawOpen")
+
+
+@pytest.fixture(scope="module")
+def driver() -> DrivenReference:
+    basis = FaceBasis.load()
+    face = basis.neutral.copy()
+    face[list(MOUTH.lower), 1] = face[list(MOUTH.upper), 1]  # lips that meet exactly
+    rng = np.random.default_rng(0)
+    picture = np.kron(rng.integers(60, 200, (32, 32, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    return DrivenReference(ReferenceMesh(basis, (face * 110 + SIDE / 2).astype(np.float32)), picture)
+
+
+def still(frames: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros((frames, len(CURVES)), np.float32), np.zeros((frames, 6), np.float32)
+
+
+def test_no_motion_gives_the_picture_itself(driver: DrivenReference) -> None:
+    driven = driver(*still(2))
+    assert np.abs(driven.flow).max() < 1e-3
+    np.testing.assert_array_equal(driven.picture[1], driver.picture)
+    assert driven.hole.sum() == 0
+
+
+def test_the_border_never_moves(driver: DrivenReference) -> None:
+    curves, head = still(1)
+    head[:] = [0.2, 0.2, 0.15, 0.05, 0.05, 0.0]
+    flow = driver(curves, head).flow[0]
+    rim = np.concatenate([flow[:, [0, -1]].ravel(), flow[:, :, [0, -1]].ravel()])
+    assert np.abs(rim).max() < 0.2
+    assert np.abs(flow).max() > 5
+
+
+def test_an_open_jaw_shows_a_hole_between_the_lips(driver: DrivenReference) -> None:
+    curves, head = still(3)
+    curves[:, JAW] = [0.0, 0.25, 0.5]
+    driven = driver(curves, head)
+    areas = driven.hole.sum((1, 2))
+    assert areas[0] == 0
+    assert 0 < areas[1] < areas[2]
+    landmarks = driver.mesh.place(driver.mesh.act(curves[2:]), head[2:])[0]
+    rows, columns = np.nonzero(driven.hole[2] > 0.5)
+    assert landmarks[13, 1] - 2 < rows.min() and rows.max() < landmarks[14, 1] + 2
+    assert landmarks[78, 0] - 2 < columns.min() and columns.max() < landmarks[308, 0] + 2
+    assert driven.picture[2][driven.hole[2] > 0.9].mean() < driver.picture.mean()
+
+
+def test_flow_points_from_a_landmark_to_its_place_in_the_reference(driver: DrivenReference) -> None:
+    curves, head = still(1)
+    curves[:, JAW], head[0, 0] = 0.3, 0.1
+    target = driver.mesh.place(driver.mesh.act(curves), head)[0]
+    for point in (1, 50, 280, 199):  # nose, cheeks, chin
+        x, y = target[point, :2].astype(int)
+        found = np.array([x, y]) + 0.5 + driver(curves, head).flow[0, :, y, x]
+        assert np.abs(found - driver.mesh.landmarks[point, :2]).max() < 1.5
+
+
+def test_frames_do_not_depend_on_their_neighbours(driver: DrivenReference) -> None:
+    curves, head = still(4)
+    curves[:, JAW] = [0.1, 0.4, 0.2, 0.3]
+    whole = driver(curves, head)
+    np.testing.assert_array_equal(whole.picture[2], driver(curves[2:3], head[2:3]).picture[0])
