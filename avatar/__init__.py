@@ -1,6 +1,24 @@
 """One picture and a driving signal become a video of that person."""
 
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from avatar.errors import UserError
+from avatar.version import __version__
+
+if TYPE_CHECKING:
+    from avatar.animator import Animator, Clip
 
 if find_spec("avatar.backbone") is None:
     raise ImportError("this is an uninstalled checkout: run `pip install -e .` in it, then import again")
+
+__all__ = ["Animator", "Clip", "UserError", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """The names that need torch, imported when they are first used (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module 'avatar' has no attribute {name!r}")
+    from avatar import animator
+
+    return getattr(animator, name)

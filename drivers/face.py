@@ -285,7 +285,7 @@ def choose_face(faces: list[Face], spec: str, image_size: tuple[int, int], name:
     Raises:
         UserError: no face, no such number, too small, too far turned, or cut by the border.
     """
-    face = _pick(faces, spec, image_size, name)
+    face = _pick(faces, spec, name)
     if face.height < MIN_HEIGHT:
         raise UserError(
             f"{name}: the face is only {face.height:.0f} px high, at least {MIN_HEIGHT} are needed"
@@ -310,31 +310,41 @@ def choose_face(faces: list[Face], spec: str, image_size: tuple[int, int], name:
     return face
 
 
-def _pick(faces: list[Face], spec: str, image_size: tuple[int, int], name: str) -> Face:
+def parse_choice(spec: str) -> str | int | NDArray[np.float64]:
+    """ "largest", a number, or the (4,) array of x, y, width, height; UserError for anything else."""
+    if spec == "largest":
+        return spec
+    try:
+        return int(spec)
+    except ValueError:
+        pass
+    try:
+        box = np.array([float(part) for part in spec.split(",")])
+    except ValueError:
+        box = np.zeros(0)
+    if box.shape != (4,) or not np.isfinite(box).all() or (box[2:] <= 0).any():
+        raise UserError(f"--face {spec}: must be largest, a number, or x,y,w,h in px")
+    return box
+
+
+def _pick(faces: list[Face], spec: str, name: str) -> Face:
+    choice = parse_choice(spec)
     if not faces:
         raise UserError(
             f"{name}: no face found; use a picture of a person who faces the camera, upright and well lit"
         )
-    if spec == "largest":
+    if isinstance(choice, str):
         return faces[0]
     listed = "; ".join(f"{number}: {face.where()}" for number, face in enumerate(faces))
-    try:
-        numbers = [float(part) for part in spec.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) == 1 and spec.strip().lstrip("-").isdigit():
-        number = int(spec)
-        if not 0 <= number < len(faces):
-            raise UserError(f"{name}: there is no face {number}; found (number: x,y,w,h) {listed}")
-        return faces[number]
-    if len(numbers) == 4:
-        x, y, width, height = numbers
-        middle = np.array([x + width / 2, y + height / 2])
-        near = min(faces, key=lambda face: float(np.linalg.norm(_middle(face) - middle)))
-        if (np.abs(_middle(near) - middle) > np.array([width, height]) / 2).any():
-            raise UserError(f"{name}: there is no face in {spec}; found (number: x,y,w,h) {listed}")
-        return near
-    raise UserError(f"--face {spec!r} is not understood; give largest, a number or x,y,w,h; found {listed}")
+    if isinstance(choice, int):
+        if not 0 <= choice < len(faces):
+            raise UserError(f"{name}: there is no face {choice}; found (number: x,y,w,h) {listed}")
+        return faces[choice]
+    middle = choice[:2] + choice[2:] / 2
+    near = min(faces, key=lambda face: float(np.linalg.norm(_middle(face) - middle)))
+    if (np.abs(_middle(near) - middle) > choice[2:] / 2).any():
+        raise UserError(f"{name}: there is no face in {spec}; found (number: x,y,w,h) {listed}")
+    return near
 
 
 def _middle(face: Face) -> NDArray[np.float64]:

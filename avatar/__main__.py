@@ -1,0 +1,5 @@
+"""`python -m avatar` does what the command `avatar` does."""
+
+from avatar.cli import main
+
+main()

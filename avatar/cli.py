@@ -1,0 +1,100 @@
+"""The command line: one function per verb. Nothing heavy is imported before a verb runs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from avatar.errors import UserError
+from avatar.options import DriveOptions
+from avatar.version import __version__
+
+DEFAULT = DriveOptions()
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="One picture and a recording become a talking video.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"avatar-toolkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Keeps the verbs verbs, also while there is only one, and takes --version."""
+
+
+def _option(name: str) -> Any:
+    return typer.Option(help=DriveOptions.model_fields[name].description)
+
+
+@app.command()
+def drive(
+    ref: Annotated[Path, typer.Option(help="photo (png, jpeg, webp), or a video for its first frame")],
+    audio: Annotated[Path, typer.Option(help="speech: wav, mp3, m4a, flac, ogg or a video")],
+    out: Annotated[Path, typer.Option(help="mp4 file to write")] = Path("talk.mp4"),
+    seed: Annotated[int, _option("seed")] = DEFAULT.seed,
+    steps: Annotated[int, _option("steps")] = DEFAULT.steps,
+    guidance: Annotated[float, _option("guidance")] = DEFAULT.guidance,
+    audio_scale: Annotated[float, _option("audio_scale")] = DEFAULT.audio_scale,
+    head_motion: Annotated[float, _option("head_motion")] = DEFAULT.head_motion,
+    expressiveness: Annotated[float, _option("expressiveness")] = DEFAULT.expressiveness,
+    fps: Annotated[str, _option("fps")] = str(DEFAULT.fps),
+    size: Annotated[int | None, _option("size")] = DEFAULT.size,
+    face: Annotated[str, _option("face")] = DEFAULT.face,
+    seconds: Annotated[float | None, _option("seconds")] = DEFAULT.seconds,
+    preset: Annotated[str, typer.Option(help="set of nets")] = "mini",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="where the nets run")
+    ] = "auto",
+    whisper: Annotated[str | None, typer.Option(help="another Whisper model: a size or a file")] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace an existing output file")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
+) -> None:
+    """Make the person in the photo speak the recording."""
+    options = DriveOptions(
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        audio_scale=audio_scale,
+        head_motion=head_motion,
+        expressiveness=expressiveness,
+        fps=fps,
+        size=size,
+        face=face,
+        seconds=seconds,
+    )
+    from avatar import run
+
+    run.drive(
+        ref, audio, out, options, preset=preset, device=device, whisper=whisper, force=force, quiet=quiet
+    )
+
+
+def _stop(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command line; a UserError is one line and exit code 2, Ctrl-C is exit code 130."""
+    signal.signal(signal.SIGTERM, _stop)  # what Ctrl-C cleans up, a kill cleans up too
+    try:
+        app()
+    except UserError as error:
+        print(f"avatar: {error}", file=sys.stderr)
+        sys.exit(2)

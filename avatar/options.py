@@ -1,0 +1,57 @@
+"""What a user can ask of one video."""
+
+from __future__ import annotations
+
+import difflib
+from fractions import Fraction
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from avatar.errors import UserError
+from avatar.media import parse_fps
+
+
+def _check_face(spec: str) -> str:
+    from avatar.drivers.face import parse_choice
+
+    parse_choice(spec)
+    return spec
+
+
+class DriveOptions(BaseModel):
+    """Options of `avatar drive` and `Animator.drive`; a wrong value raises a UserError that names it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    seed: int = Field(0, ge=0, lt=2**63, description="same seed, same frames")
+    steps: int = Field(2, ge=1, le=100, description="sampling steps")
+    guidance: float = Field(1.0, ge=1, le=20, description="classifier-free guidance, 1 is off")
+    audio_scale: float = Field(1.0, ge=0, le=3, description="strength of the speech on the mouth")
+    head_motion: float = Field(1.0, ge=0, le=3, description="amount of head sway")
+    expressiveness: float = Field(1.0, ge=0, le=3, description="amount of brow and eye motion")
+    fps: Annotated[Fraction, BeforeValidator(lambda rate: parse_fps(str(rate)))] = Field(
+        Fraction(25), description="frames a second"
+    )
+    size: int | None = Field(None, ge=64, le=2160, description="long side of the video in px")
+    face: Annotated[str, BeforeValidator(_check_face)] = Field("largest", description="largest, N or x,y,w,h")
+    seconds: float | None = Field(None, gt=0, allow_inf_nan=False, description="make only the first seconds")
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise UserError(_explain(error)) from error
+
+
+def _explain(error: ValidationError) -> str:
+    """One line for the first thing wrong."""
+    first = error.errors()[0]
+    name = str(first["loc"][0])
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, DriveOptions.model_fields, 1, 0.0)[0]
+        return f"unknown option {name!r}, did you mean {near!r}?"
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    allowed = first["msg"].replace("Input should be ", "")
+    return f"--{name.replace('_', '-')} {first['input']}: must be {allowed}"

@@ -1,0 +1,73 @@
+"""`avatar drive` behind its options: check, say what is done, write frame by frame with a progress bar."""
+
+from __future__ import annotations
+
+import logging
+from fractions import Fraction
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from avatar.media import check_file
+from avatar.options import DriveOptions
+from avatar.writer import VideoWriter, check_output
+
+
+class Notes(logging.Handler):
+    """Warnings of the library, shown to the user of the command line."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.console.print(f"note: {record.getMessage()}", markup=False)
+
+
+def drive(
+    ref: Path,
+    audio: Path,
+    out: Path,
+    options: DriveOptions,
+    *,
+    preset: str,
+    device: str,
+    whisper: str | None,
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Write the video. What can be wrong with the files' names is asked before the nets are loaded.
+
+    Raises:
+        UserError: anything wrong with the inputs or the output.
+    """
+    check_output(out, force)
+    check_file(ref, "picture")
+    check_file(audio, "sound")
+    console = Console(stderr=True, quiet=quiet, soft_wrap=True, highlight=False, markup=False)
+    logging.getLogger("avatar").addHandler(Notes(console))
+    with console.status("loading"):
+        from avatar.animator import Animator
+
+        animator = Animator.from_pretrained(preset, device=device, whisper=whisper)
+        session = animator.session(ref, audio, options)
+    width, height = session.size
+    console.print(f"{ref} + {audio} -> {out}")
+    settings = {"size": f"{width}x{height}", "frames": session.frames, "fps": session.fps, "preset": preset}
+    settings |= options.model_dump(exclude=settings.keys(), exclude_none=True)
+    console.print(", ".join(f"{name} {value}" for name, value in settings.items()))
+    for notice in session.notices:
+        console.print(f"note: {notice}")
+    length = Fraction(session.frames) / session.fps
+    writer = VideoWriter(out, size=session.size, fps=session.fps, audio=audio, seconds=length, force=force)
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("frames,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    with writer, Progress(*columns, console=console, disable=quiet) as progress:
+        for frame in progress.track(session, total=session.frames):
+            writer.write(frame)
