@@ -58,9 +58,9 @@ def test_the_jaw_opens_the_lips_by_the_same_amount_whatever_the_reference_shows(
 
 def test_pucker_narrows_and_stretch_widens_the_mouth(basis: FaceBasis) -> None:
     mesh = ReferenceMesh(basis, landmarks(basis))
-    width = {k: np.ptp(act(mesh, **v)[[61, 291], 0]) for k, v in {
-        "rest": {}, "pucker": {"mouthPucker": 0.7}, "stretch": {"mouthStretchLeft": 0.7, "mouthStretchRight": 0.7},
-    }.items()}  # fmt: skip
+    stretched = {"mouthStretchLeft": 0.7, "mouthStretchRight": 0.7}
+    moves = {"rest": {}, "pucker": {"mouthPucker": 0.7}, "stretch": stretched}
+    width = {name: np.ptp(act(mesh, **move)[[61, 291], 0]) for name, move in moves.items()}
     assert width["pucker"] < width["rest"] < width["stretch"]
 
 
