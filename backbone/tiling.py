@@ -1,0 +1,125 @@
+"""Cutting clips: pixels into cells, streams into groups, large clips into overlapping tiles blended linearly.
+
+Shape legend: B batch, C channels, T frames, H height, W width. Tile geometry defaults are those of the public
+HunyuanVideo VAE (256 px and 64 frames, one quarter shared).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+
+import torch
+from torch import Tensor
+
+from avatar.backbone.causal import Kernel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiling:
+    """Size and step of the tiles in pixels and frames; what neighbours share is `size - stride`."""
+
+    size: int = 256
+    stride: int = 192
+    frames: int = 64
+    frame_stride: int = 48
+
+
+def whole_groups(chunks: Iterable[Tensor], group: int) -> Iterator[Tensor]:
+    """Recut a stream of frames (B, C, any, H, W) into one frame plus whole groups, then whole groups.
+
+    Raises:
+        ValueError: frames are left over at the end.
+    """
+    held: Tensor | None = None
+    lead = 1
+    for chunk in chunks:
+        held = chunk if held is None else torch.cat([held, chunk], dim=2)
+        ready = lead + (held.shape[2] - lead) // group * group
+        if ready:
+            yield held[:, :, :ready]
+            held, lead = held[:, :, ready:], 0
+    if held is not None and held.shape[2]:
+        raise ValueError(f"{held.shape[2]} frames left over: a clip has {group}n + 1 frames")
+
+
+def fold(x: Tensor, patch: Kernel) -> Tensor:
+    """Group pixels into channels: (B, C, T, H, W) to (B, t, h, w, C * pt * ph * pw), C outermost."""
+    (b, c, t, h, w), (pt, ph, pw) = x.shape, patch
+    x = x.reshape(b, c, t // pt, pt, h // ph, ph, w // pw, pw).permute(0, 2, 4, 6, 1, 3, 5, 7)
+    return x.flatten(4)
+
+
+def unfold(x: Tensor, patch: Kernel) -> Tensor:
+    """Undo `fold`: (B, t, h, w, C * pt * ph * pw) to (B, C, T, H, W)."""
+    (b, t, h, w, c), (pt, ph, pw) = x.shape, patch
+    x = x.reshape(b, t, h, w, c // prod(patch), pt, ph, pw).permute(0, 4, 1, 5, 2, 6, 3, 7)
+    return x.reshape(b, -1, t * pt, h * ph, w * pw)
+
+
+def blend(tiles: Iterable[Tensor], overlap: int, dim: int) -> Iterator[Tensor]:
+    """Join tiles that share `overlap` entries along `dim` by a linear ramp; yields parts once final."""
+    held: Tensor | None = None
+    for tile in tiles:
+        if held is not None and overlap:
+            shape = [1] * tile.dim()
+            shape[dim] = overlap
+            ramp = (torch.arange(overlap, device=tile.device, dtype=tile.dtype) / overlap).view(shape)
+            shared = tile.narrow(dim, 0, overlap)
+            tail = held.narrow(dim, held.shape[dim] - overlap, overlap)
+            mixed = tail + (shared - tail) * ramp
+            rest = tile.narrow(dim, overlap, tile.shape[dim] - overlap)
+            tile = torch.cat([mixed, rest], dim)
+            held = held.narrow(dim, 0, held.shape[dim] - overlap)
+        if held is not None:
+            yield held
+        held = tile
+    if held is not None:
+        yield held
+
+
+def starts(length: int, size: int, stride: int) -> range:
+    """First positions of tiles covering `length`; the last may be short but is longer than the overlap."""
+    return range(0, max(length - size, 0) + stride, stride) if length > size else range(1)
+
+
+def map_space(fn: Callable[[Tensor], Tensor], x: Tensor, size: int, stride: int, scale: Fraction) -> Tensor:
+    """Apply `fn`, which scales height and width by `scale`, to tiles of (B, C, T, H, W) and blend."""
+    overlap = int((size - stride) * scale)
+
+    def row(top: int) -> Tensor:
+        strip = x[..., top : top + size, :]
+        tiles = (fn(strip[..., left : left + size]) for left in starts(x.shape[-1], size, stride))
+        return torch.cat(list(blend(tiles, overlap, 4)), dim=4)
+
+    return torch.cat(list(blend((row(top) for top in starts(x.shape[-2], size, stride)), overlap, 3)), dim=3)
+
+
+def map_time(
+    fn: Callable[[Tensor], Tensor], chunks: Iterable[Tensor], size: int, stride: int, scale: Fraction
+) -> Iterator[Tensor]:
+    """Apply a causal `fn`, which multiplies a clip's length after its first frame by `scale`, to tiles of a
+    stream.
+
+    A tile reads `size + 1` frames: the extra first one only warms the causal layers up, and what it gives is
+    dropped in all tiles but the first.
+
+    Args:
+        fn: maps (B, C, 1 + n, H, W) to (B, C', 1 + n * scale, H', W').
+        chunks: pieces of the clip, (B, C, any, H, W).
+    """
+
+    def tiles() -> Iterator[Tensor]:
+        held: Tensor | None = None
+        first = True
+        for chunk in chunks:
+            held = chunk if held is None else torch.cat([held, chunk], dim=2)
+            while held.shape[2] > size:
+                y = fn(held[:, :, : size + 1])
+                yield y if first else y[:, :, 1:]
+                held, first = held[:, :, stride:], False
+        if held is not None and (first or held.shape[2] > size - stride + 1):
+            y = fn(held)
+            yield y if first else y[:, :, 1:]
+
+    yield from blend(tiles(), int((size - stride) * scale), 2)
