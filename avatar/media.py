@@ -32,7 +32,8 @@ RATE = 16_000  # Hz, what the speech nets hear
 MIN_SIDE = 64  # px
 MAX_SIDE = 4096  # px, larger pictures are reduced while they are read
 SILENCE = 1e-4  # peak amplitude (of 1) under which a recording counts as silent, -80 dB
-CUT_SHORT = re.compile("partial file|ended prematurely|corrupt input packet")
+CUT_SHORT = re.compile("partial file|ended prematurely")
+MONO = "aresample=ochl=mono:rematrix_maxval=1"  # mean of the channels, which plain -ac 1 is not
 
 
 def check_file(path: Path, what: str) -> None:
@@ -138,7 +139,7 @@ def _decode_audio(path: Path, rate: int | None, chunk: int) -> Generator[np.ndar
     """
     resample = () if rate is None else ("-ar", str(rate))
     samples = 0
-    with ffmpeg.reading(path, "-map", "0:a:0", "-ac", "1", *resample, "-f", "f32le") as reader:
+    with ffmpeg.reading(path, "-map", "0:a:0", "-af", MONO, *resample, "-f", "f32le") as reader:
         while data := reader.stdout.read(4 * chunk):
             samples += len(data) // 4
             yield np.frombuffer(data, "<f4")

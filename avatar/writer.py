@@ -18,6 +18,7 @@ from avatar.version import __version__
 
 # BT.601: written into the file for players that read the tag, and what OpenCV assumes without reading it.
 MATRIX = "smpte170m"
+TAGS = f"setparams=colorspace={MATRIX}:color_primaries=bt709:color_trc=bt709:range=tv"
 # veryfast at crf 12 gives a still photo back as well as medium at crf 16 (within 0.3 dB) in half the time.
 PRESET = "veryfast"
 
@@ -91,23 +92,17 @@ class VideoWriter:
     def _arguments(self, fps: Fraction, audio: Path | None, seconds: Fraction | None, crf: int) -> list[str]:
         size = "x".join(map(str, self._size))
         frames = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-framerate", str(fps), "-i", "pipe:0"]
-        convert = f"scale=out_color_matrix={MATRIX}:out_range=tv:{ffmpeg.EXACT},format=yuv420p"
+        convert = f"scale=out_color_matrix={MATRIX}:out_range=tv:{ffmpeg.EXACT},format=yuv420p,{TAGS}"
         video = ["-map", "0:v:0", "-vf", convert, "-c:v", "libx264", "-preset", PRESET, "-crf", str(crf)]
-        tags = ["-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", MATRIX, "-color_range"]
-        tags += [
-            "tv",
-            "-map_metadata",
-            "-1",
-            "-metadata",
-            f"comment=synthetic, by avatar-toolkit {__version__}",
-        ]
-        target = ["-movflags", "+faststart", "-f", "mp4", "-y", f"file:{self._part}"]
+        made_by = f"comment=synthetic, by avatar-toolkit {__version__}"
+        target = ["-map_metadata", "-1", "-metadata", made_by, "-movflags", "+faststart", "-f", "mp4"]
+        target += ["-y", f"file:{self._part}"]
         if audio is None:
-            return [*frames, *video, *tags, *target]
+            return [*frames, *video, *target]
         length = "" if seconds is None else f",apad,atrim=end={float(seconds):.6f}"
         # Timestamps from sample counts: a late first packet must not shift the sound against the frames.
         sound = ["-map", "1:a:0", "-af", f"asetpts=N/SR/TB{length}", "-c:a", "aac", "-b:a", "192k"]
-        return [*frames, *ffmpeg.source(audio), *video, *sound, *tags, *target]
+        return [*frames, *ffmpeg.source(audio), *video, *sound, *target]
 
     def write(self, frame: np.ndarray) -> None:
         """Add one uint8 RGB frame (H, W, 3)."""

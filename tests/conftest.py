@@ -1,0 +1,56 @@
+"""Inputs shared by the tests. They are looked at and measured here; nothing is ever trained on them."""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from skimage import data
+
+from avatar import ffmpeg
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> NDArray[np.uint8]:
+    """A real portrait, (512, 512, 3): one face of 110 px that looks at the camera."""
+    return data.astronaut()
+
+
+@pytest.fixture(scope="session")
+def portrait(astronaut: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("portrait") / "astronaut.png"
+    Image.fromarray(astronaut).save(path)
+    return path
+
+
+def write_wav(path: Path, sound: NDArray[np.floating], rate: int, width: int = 2) -> Path:
+    """`sound` in -1..1, (samples,) or (samples, channels), as little-endian PCM of `width` bytes."""
+    channels = 1 if sound.ndim == 1 else sound.shape[1]
+    whole = np.round(sound * (2 ** (8 * width - 1) - 1)).astype("<i4")
+    with wave.open(str(path), "wb") as file:
+        file.setparams((channels, width, rate, 0, "NONE", ""))
+        file.writeframes(whole.reshape(-1, 1).view(np.uint8)[:, :width].tobytes())
+    return path
+
+
+def tone(seconds: float, rate: int, hertz: float = 440.0) -> NDArray[np.float64]:
+    return 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
+
+
+@pytest.fixture(scope="session")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2.3 s of a tone, 16 kHz mono."""
+    return write_wav(tmp_path_factory.mktemp("sound") / "tone.wav", tone(2.3, 16_000), 16_000)
+
+
+def convert(source: Path, target: Path, *options: str) -> Path:
+    """`source` as ffmpeg writes it under the name of `target`."""
+    import subprocess
+
+    command = ffmpeg.command("-y", "-i", str(source), *options, str(target))
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    return target
