@@ -1,0 +1,105 @@
+"""Full-resolution frames: exact where nothing moves, moved by the flow, without a seam."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from avatar.composite import Compositor
+from avatar.drivers.face import Crop, extract
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+CROP = Crop(98, 40, 252)
+CELLS = 64
+
+
+def still() -> tuple[Floats, Floats, Floats]:
+    """Flow, mask and picture that say: nothing moves, nothing is drawn."""
+    shape = (CELLS, CELLS)
+    return np.zeros((2, *shape), np.float32), np.ones(shape, np.float32), np.zeros((3, *shape), np.float32)
+
+
+def gradient(picture: Pixels) -> Floats:
+    return np.abs(np.diff(picture.astype(np.float32), axis=1)).mean(-1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "size"), [(512, 512, None), (511, 401, None), (512, 400, 300), (300, 512, 800)]
+)
+def test_a_still_frame_is_the_photo(astronaut: Pixels, rows: int, columns: int, size: int | None) -> None:
+    compositor = Compositor(astronaut[:rows, :columns], CROP, size)
+    frame = compositor(*still())
+    assert np.array_equal(frame, compositor.photo)
+    assert frame.shape == (compositor.size[1], compositor.size[0], 3)
+    assert compositor.size[0] % 2 == 0 and compositor.size[1] % 2 == 0
+    assert max(compositor.size) == (size or max(rows, columns) // 2 * 2)
+
+
+def test_a_large_photo_is_reduced_to_1080(astronaut: Pixels) -> None:
+    large = cv2.resize(astronaut, (2048, 1536))
+    assert Compositor(large, CROP.scaled(4)).size == (1080, 810)
+
+
+def test_an_odd_photo_keeps_its_pixels(astronaut: Pixels) -> None:
+    assert np.array_equal(Compositor(astronaut[:511, :511], CROP).photo, astronaut[:510, :510])
+
+
+def test_the_flow_moves_the_photo_by_whole_pixels(astronaut: Pixels) -> None:
+    flow, mask, picture = still()
+    crop = Crop(98, 40, 256)
+    flow[0], flow[1] = 1.0, -0.5  # cells of 4 px: take the pixels from 4 to the right and 2 above
+    frame = Compositor(astronaut, crop)(flow, mask, picture)
+    middle = (slice(100, 230), slice(160, 290))
+    assert np.array_equal(frame[middle], np.roll(astronaut, (2, -4), (0, 1))[middle])
+
+
+def test_the_drawn_picture_shows_where_the_mask_is_low(astronaut: Pixels) -> None:
+    flow, mask, picture = still()
+    mask[30:40, 20:40] = 0
+    picture[0], picture[1], picture[2] = 1.0, -1.0, 0.0
+    frame = Compositor(astronaut, CROP)(flow, mask, picture)
+    cell = CROP.side / CELLS
+    inside = frame[
+        round(40 + 32 * cell) : round(40 + 38 * cell), round(98 + 23 * cell) : round(98 + 37 * cell)
+    ]
+    assert (np.abs(inside.astype(int) - (255, 0, 128)) <= 1).all()
+    changed = (frame != astronaut).any(-1)
+    rows, columns = np.nonzero(changed)
+    assert rows.min() >= 40 + 29 * cell - 1 and rows.max() <= 40 + 41 * cell + 1
+    assert columns.min() >= 98 + 19 * cell - 1 and columns.max() <= 98 + 41 * cell + 1
+
+
+def test_the_crop_drawn_over_itself_looks_the_same(astronaut: Pixels) -> None:
+    cells = 256
+    picture = extract(astronaut, CROP, cells).astype(np.float32).transpose(2, 0, 1) / 127.5 - 1
+    flow = np.zeros((2, cells, cells), np.float32)
+    frame = Compositor(astronaut, CROP)(flow, np.zeros((cells, cells), np.float32), picture)
+    assert np.abs(frame.astype(int) - astronaut).mean() < 1.0
+
+
+@pytest.mark.parametrize("crop", [CROP, Crop(98, -60, 252), Crop(-40, -40, 600)])
+def test_everything_outside_the_crop_and_its_border_stay_the_photo(astronaut: Pixels, crop: Crop) -> None:
+    flow, mask, picture = still()
+    rng = np.random.default_rng(0)
+    flow += rng.normal(0, 2, flow.shape).astype(np.float32)
+    mask -= 0.5
+    frame = Compositor(astronaut, crop)(flow, mask, picture)
+    inside = np.zeros(astronaut.shape[:2], bool)
+    top, left = max(crop.y, -1) + 1, max(crop.x, -1) + 1
+    inside[top : crop.y + crop.side - 1, left : crop.x + crop.side - 1] = True
+    assert np.array_equal(frame[~inside], astronaut[~inside])
+    assert not np.array_equal(frame, astronaut)
+
+
+def test_there_is_no_seam(astronaut: Pixels) -> None:
+    flow, mask, picture = still()
+    flow[0] = 3.0
+    frame = Compositor(astronaut, CROP)(flow, mask, picture)
+    rows = slice(CROP.y + 20, CROP.y + CROP.side - 20)
+    for border in (CROP.x, CROP.x + CROP.side):
+        across = gradient(frame)[rows, border - 2 : border + 2].mean()
+        before = gradient(astronaut)[rows, border - 2 : border + 2].mean()
+        assert across < 1.2 * before + 0.5
