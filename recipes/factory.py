@@ -1,0 +1,309 @@
+"""The clip factory: talking-head clips of people who do not exist, with everything about them known exactly.
+
+    python -m avatar.recipes.factory --out data/clips --clips 2000 --first-seed 0 [--speech data/speech]
+    python -m avatar.recipes.factory --sheet sheet.png --clips 8
+
+Each `clip-SEED.safetensors` holds a reference picture R and 17 frames at 25 fps of the same person, light, camera and background:
+
+    frames               uint8 (17, 256, 256, 3)
+    reference            uint8 (256, 256, 3)
+    reference_landmarks  float32 (478, 3)   MediaPipe's refined face mesh on R: x, y in px, z times the width in px
+    curves               float16 (17, 52)   absolute ARKit curves, order of avatar.drivers.curves
+    reference_curves     float16 (52,)
+    head                 float32 (17, 6)    relative to R, the convention of avatar.drivers.mesh: yaw, pitch, roll in radians with
+                                            rotation(head) @ turn_of_R = turn_of_frame in camera axes, and the shift of the head's centre
+                                            in face heights (landmarks 10 to 152 in R): x right, y down, z away from the camera
+    flow                 float16 (17, 2, 64, 64)  x and y in px from a place in the frame to the same surface point in R; 0 for background
+    visible              uint8 (17, 64, 64)       1 where R shows that point too
+    parts                uint8 (17, 128, 128)     0 background, 1 skin, 2 lips, 3 mouth inside, 4 eye, 5 brow and lash, 6 hair and beard,
+                                                  7 clothes, 8 glasses
+    utterance, start     int64              number of the utterance that drives the mouth and its first sample at 16 kHz; -1 when none does
+
+The metadata entry `facts` is JSON with what is known in words. The same seed gives the same bytes. Existing files are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from avatar.drivers.mesh import rotation
+from avatar.recipes import scene
+from avatar.recipes.acting import FPS, Act, draw_act
+from avatar.recipes.figure import Drawing, Figure, act_out, draw_figure, draw_frame, shared
+from avatar.recipes.people import Pose, pose_head
+from avatar.recipes.render import flow_to_reference
+from avatar.recipes.shards import write
+from avatar.recipes.speech_corpus import Utterance, corpus_files, load_utterance
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[np.float32]
+
+FRAMES = 17
+SAMPLES = 2  # per pixel and direction
+RANDOM_SHARE = 0.3  # of clips whose mouth follows no speech
+CURVE_RATE, SAMPLE_RATE = 100, 16000  # Hz
+FOREHEAD, CHIN = (0.0, -0.7919), (0.0, -0.6177)  # template x, y of landmarks 10 and 152
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """One clip; see the module's description for shapes and units."""
+
+    frames: NDArray[np.uint8]
+    reference: NDArray[np.uint8]
+    reference_landmarks: Array
+    curves: NDArray[np.float16]
+    reference_curves: NDArray[np.float16]
+    head: Array
+    flow: NDArray[np.float16]
+    visible: NDArray[np.uint8]
+    parts: NDArray[np.uint8]
+    utterance: int
+    start: int
+    facts: dict[str, object]
+
+    def save(self, path: Path) -> None:
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        tensors |= {
+            "utterance": np.array([self.utterance], np.int64),
+            "start": np.array([self.start], np.int64),
+        }
+        write(tensors, path, {"facts": json.dumps(self.facts)})
+
+
+@lru_cache(maxsize=1)
+def _face_mesh() -> object:
+    import mediapipe as mp
+
+    return mp.solutions.face_mesh.FaceMesh(static_image_mode=True, refine_landmarks=True, max_num_faces=1)
+
+
+def find_landmarks(picture: NDArray[np.uint8]) -> Array | None:
+    """MediaPipe's face mesh on a picture: (478, 3) in pixels, None when it sees no face."""
+    found = _face_mesh().process(picture).multi_face_landmarks  # type: ignore[attr-defined]
+    if not found:
+        return None
+    side = picture.shape[1]
+    return np.array([(p.x * side, p.y * picture.shape[0], p.z * side) for p in found[0].landmark], np.float32)
+
+
+def head_angles(turn: NDArray) -> Array:
+    """Yaw, pitch, roll of rotation matrices (..., 3, 3): the inverse of `avatar.drivers.mesh.rotation`."""
+    # turn = roll @ yaw @ pitch; its first column is roll @ (cos yaw, 0, sin yaw).
+    yaw = np.arcsin(np.clip(turn[..., 2, 0], -1, 1))
+    roll = np.arctan2(turn[..., 1, 0], turn[..., 0, 0])
+    pitch = np.arctan2(turn[..., 2, 1], turn[..., 2, 2])
+    return np.stack([yaw, pitch, roll], -1).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Take:
+    """A person with light, camera and place, before anything moves."""
+
+    figure: Figure
+    light: scene.Light
+    camera: scene.Camera
+    background: Array
+    finish: scene.Finish
+    grain: Array
+    face_height: float
+    facts: dict[str, object]
+
+
+def face_points(figure: Figure) -> tuple[int, int]:
+    """Vertices at the top of the forehead and under the chin."""
+    template = shared().mesh.template
+    front = np.where(template[:, 2] < -0.1, 0, 1)
+    ids = [np.argmin(np.hypot(template[:, 0] - x, template[:, 1] - y) + front) for x, y in (FOREHEAD, CHIN)]
+    return int(ids[0]), int(ids[1])
+
+
+def openness(figure: Figure, points: Array) -> Array:
+    """How far the lips are apart in each frame, 0 closed to 1 wide: points (T, V, 3) -> (T,)."""
+    template = shared().mesh.template
+    lips = shared().mesh.lips > 0.5
+    middle = lips & (np.abs(template[:, 0]) < 0.003) & (template[:, 2] < -0.15)
+    own = np.flatnonzero(middle)
+    upper = own[np.argmax(np.where(template[own, 1] < -0.6608, template[own, 1], -9))]
+    lower = own[np.argmin(np.where(template[own, 1] > -0.6608, template[own, 1], 9))]
+    gap = np.linalg.norm(points[:, lower] - points[:, upper], axis=1)
+    rest = np.linalg.norm(figure.person.rest[lower] - figure.person.rest[upper])
+    return np.clip((gap - rest) / 0.02, 0, 1).astype(np.float32)
+
+
+def draw_take(rng: np.random.Generator, side: int) -> Take:
+    """A random person in a random place, for pictures of `side` px before they are scaled down."""
+    figure = draw_figure(rng)
+    top, chin = face_points(figure)
+    rest = figure.person.rest
+    height = float(np.linalg.norm(rest[top] - rest[chin]))
+    light, light_name = scene.draw_light(rng)
+    camera, frame = scene.draw_camera(rng, height, rest[top] + 0.42 * (rest[chin] - rest[top]), side)
+    background, place = scene.draw_background(rng, side)
+    level = float(
+        figure.skin[200:300, 300:430, :3].mean() * (light.ambient.mean() + 0.45 * light.colour.sum(0).mean())
+    )
+    return Take(
+        figure=figure,
+        light=light,
+        camera=camera,
+        background=background,
+        finish=scene.draw_finish(rng, level),
+        grain=rng.standard_normal((side // SAMPLES, side // SAMPLES)).astype(np.float32),
+        face_height=height,
+        facts={**figure.facts, "light": light_name, "background": place, "frame": round(frame, 2)},
+    )
+
+
+def develop(drawing: Drawing, take: Take, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Put a drawing on the background, scale it down and finish it as a camera would."""
+    empty = drawing.screen.ids < 0
+    picture = np.where(empty[..., None], take.background, drawing.picture)
+    side = len(picture) // SAMPLES
+    small = picture.reshape(side, SAMPLES, side, SAMPLES, 3).mean((1, 3))
+    return scene.finish(small, take.finish, take.grain, rng)
+
+
+def head_track(take: Take, act: Act, pose: Pose) -> Array:
+    """Head pose of the frames relative to the reference, (T, 6); see the module's description."""
+    turns = rotation(act.angles)
+    angles = head_angles(turns[1:] @ turns[0].T)
+    # The centre that avatar.drivers.mesh turns the head about: behind the middle of the face.
+    top, chin = face_points(take.figure)
+    rest = take.figure.person.rest
+    centre = rest[top] * 0.5 + rest[chin] * 0.5 + np.float32([0, -0.05, 0.40]) * take.face_height
+    world = pose.of_head(centre[None])[:, 0]
+    screen = take.camera.project(world)
+    scale = take.camera.focal / screen[0, 2] * take.face_height  # px per face height
+    flat = (screen[1:, :2] - screen[0, :2]) / scale
+    depth = (world[1:, 2:] - world[0, 2:]) / take.face_height
+    return np.concatenate([angles, flat, depth], 1).astype(np.float32)
+
+
+def render_clip(seed: int, size: int = 256, utterance: Utterance | None = None, start: float = 0.0) -> Clip:
+    """Render one clip.
+
+    Args:
+        seed: of everything random; the same seed gives the same clip.
+        size: side of the pictures in pixels, a multiple of 64.
+        utterance: whose curves move the mouth; None for random motion.
+        start: where in the utterance the clip begins, seconds.
+    """
+    rng = np.random.default_rng(seed)
+    speech = None
+    if utterance is not None:
+        rows = np.round((start + np.arange(FRAMES) / FPS) * CURVE_RATE).astype(int)
+        speech = utterance.curves[np.clip(rows, 0, len(utterance.curves) - 1)]
+    side = size * SAMPLES
+    while True:
+        take, act = draw_take(rng, side), draw_act(rng, FRAMES, speech)
+        pose = pose_head(
+            take.figure.person,
+            rotation(act.angles),
+            act.shift * take.face_height,
+            float(rng.uniform(0.2, 1.0)),
+        )
+        points = act_out(take.figure, act.curves, pose)
+        gaps = openness(take.figure, points)
+        first = draw_frame(take.figure, points[0], pose, 0, float(gaps[0]), take.camera, take.light)
+        reference = develop(first, take, rng)
+        landmarks = find_landmarks(reference)
+        if landmarks is not None:
+            break
+    frames, flows, visibles, parts = [], [], [], []
+    for t in range(1, FRAMES + 1):
+        drawing = draw_frame(take.figure, points[t], pose, t, float(gaps[t]), take.camera, take.light)
+        frames.append(develop(drawing, take, rng))
+        flow, visible = flow_to_reference(
+            drawing.screen.ids, drawing.screen.bary, take.figure.triangles, first.points, first.strands, first.screen.ids,
+            first.screen.z, side // 64,
+        )  # fmt: skip
+        flows.append(flow / SAMPLES)
+        visibles.append(visible)
+        parts.append(drawing.parts[SAMPLES // 2 :: side // 128, SAMPLES // 2 :: side // 128])
+    number = -1 if utterance is None else int(utterance.id)
+    return Clip(
+        frames=np.stack(frames),
+        reference=reference,
+        reference_landmarks=landmarks,
+        curves=act.curves[1:].astype(np.float16),
+        reference_curves=act.curves[0].astype(np.float16),
+        head=head_track(take, act, pose),
+        flow=np.stack(flows).astype(np.float16),
+        visible=np.stack(visibles),
+        parts=np.stack(parts),
+        utterance=number,
+        start=-1 if utterance is None else round(start * SAMPLE_RATE),
+        facts={
+            **take.facts,
+            "expression": act.expression,
+            "motion": act.kind,
+            "speech": "random" if utterance is None else f"{utterance.id} at {start:.2f} s",
+        },
+    )
+
+
+def pick_speech(seed: int, corpus: list[Path]) -> tuple[Utterance | None, float]:
+    """The utterance and the start in seconds that a clip's mouth follows; None for random motion."""
+    rng = np.random.default_rng((seed, 1))
+    if not corpus or rng.random() < RANDOM_SHARE:
+        return None, 0.0
+    utterance = load_utterance(corpus[int(rng.integers(len(corpus)))])
+    length = len(utterance.curves) / CURVE_RATE
+    latest = max(0.0, length - FRAMES / FPS)
+    return utterance, round(float(rng.uniform(0, latest)) * CURVE_RATE) / CURVE_RATE
+
+
+def draw_sheet(clips: list[Clip], path: Path, columns: int = 7) -> None:
+    """Write a picture with one row per clip: the reference, then frames spread over the clip."""
+    from PIL import Image
+
+    picks = np.linspace(0, FRAMES - 1, columns - 1).astype(int)
+    rows = [np.concatenate([clip.reference, *clip.frames[picks]], 1) for clip in clips]
+    Image.fromarray(np.concatenate(rows)).save(path)
+
+
+def main(
+    clips: Annotated[int, typer.Option(help="how many clips")] = 8,
+    out: Annotated[Path | None, typer.Option(help="folder for clip-SEED.safetensors")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="draw the clips into this picture instead")] = None,
+    first_seed: Annotated[int, typer.Option(help="seed of the first clip; the others count up")] = 0,
+    size: Annotated[int, typer.Option(help="side of the pictures, px")] = 256,
+    speech: Annotated[Path | None, typer.Option(help="folder of avatar.recipes.speech_corpus")] = None,
+) -> None:
+    """Render clips into OUT, or into one SHEET."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    corpus = corpus_files(speech) if speech else []
+    shown: list[Clip] = []
+    began, made = time.monotonic(), 0
+    for seed in range(first_seed, first_seed + clips):
+        target = out / f"clip-{seed}.safetensors" if out else None
+        if target and target.exists():
+            continue
+        clip = render_clip(seed, size, *pick_speech(seed, corpus))
+        if target:
+            clip.save(target)
+        if sheet:
+            shown.append(clip)
+        made += 1
+        if made == 1:
+            began = time.monotonic()  # the first clip also builds the model
+        elif made % 50 == 0:
+            log.info("clip %d, %.2f clips/s", seed, (made - 1) / (time.monotonic() - began))
+    if sheet:
+        draw_sheet(shown, sheet)
+
+
+if __name__ == "__main__":
+    typer.run(main)
