@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from avatar.backbone.causal import Kernel
-from avatar.backbone.vae import VAEConfig
+from avatar.backbone.decode import DecoderConfig
+from avatar.backbone.vae_nets import VAEConfig
 
 FULL: Kernel = (3, 3, 3)
 SPACE: Kernel = (1, 3, 3)
@@ -12,9 +13,14 @@ TIME: Kernel = (3, 1, 1)
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Configs of the nets that work together."""
+    """Configs of the nets that work together.
+
+    Attributes:
+        decoder: of the reference-aware decode; None where the VAE's own decode is good enough.
+    """
 
     vae: VAEConfig
+    decoder: DecoderConfig | None
 
 
 MINI = Preset(
@@ -31,6 +37,7 @@ MINI = Preset(
         stochastic=False,
         linear_shortcut=True,
     ),
+    decoder=DecoderConfig(widths=(40, 80, 160), blocks=1),
 )
 
 HUNYUAN = Preset(
@@ -40,4 +47,7 @@ HUNYUAN = Preset(
         layers_per_block=2,
         scaling_factor=0.476986,
     ),
+    decoder=None,
 )
+
+PRESETS = {"mini": MINI, "hunyuan": HUNYUAN}

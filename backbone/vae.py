@@ -64,6 +64,10 @@ class CausalVAE(nn.Module):
                 for parameter in conv.parameters():
                     nn.init.zeros_(parameter)
 
+    def forward(self, x: Tensor, sample: bool = False, generator: torch.Generator | None = None) -> Tensor:
+        """Code a clip (B, 3, 4n + 1, H, W) and decode it again; what training compares with the clip."""
+        return self.decode(self.encode(x, sample, generator))
+
     def posterior(self, x: Tensor) -> Posterior:
         """Distribution of unscaled latents of a clip.
 
