@@ -41,7 +41,7 @@ from avatar.recipes import scene
 from avatar.recipes.acting import FPS, Act, draw_act
 from avatar.recipes.figure import Drawing, Figure, act_out, draw_figure, draw_frame, shared
 from avatar.recipes.people import Pose, pose_head
-from avatar.recipes.render import flow_to_reference
+from avatar.recipes.render import flow_to_reference, merge_samples
 from avatar.recipes.shards import write
 from avatar.recipes.speech_corpus import Utterance, corpus_files, load_utterance
 
@@ -168,10 +168,7 @@ def draw_take(rng: np.random.Generator, side: int) -> Take:
 
 def develop(drawing: Drawing, take: Take, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Put a drawing on the background, scale it down and finish it as a camera would."""
-    empty = drawing.screen.ids < 0
-    picture = np.where(empty[..., None], take.background, drawing.picture)
-    side = len(picture) // SAMPLES
-    small = picture.reshape(side, SAMPLES, side, SAMPLES, 3).mean((1, 3))
+    small = merge_samples(drawing.picture, take.background, drawing.screen.ids, SAMPLES)
     return scene.finish(small, take.finish, take.grain, rng)
 
 

@@ -17,6 +17,7 @@ from avatar.recipes.hair import (
     draw_style,
     grow_hair,
     lash_lines,
+    place_scalp,
     place_short,
     scalp_density,
 )
@@ -25,11 +26,12 @@ from avatar.recipes.render import (
     Camera,
     Screen,
     draw_depth,
-    draw_depth_points,
+    draw_depth_strands,
     draw_strands,
     draw_triangles,
     light_basis,
     lit_share,
+    seen_nodes,
     vertex_normals,
 )
 
@@ -71,11 +73,13 @@ def template_occlusion(mesh: HeadMesh, views: int = 90) -> Array:
     body = mesh.triangles[(mesh.part == BODY) | (mesh.part == EYE)]
     total, seen = np.full(len(normals), 1e-6, np.float32), np.zeros(len(normals), np.float32)
     for direction in np.stack([ring * np.cos(angle), height, ring * np.sin(angle)], 1).astype(np.float32):
-        points = shadow_points(mesh.template, middle, light_basis(direction), 256)
+        basis, scale = light_basis(direction), 256 / (2 * SHADOW_REACH)
         z = np.full((256, 256), 1e9, np.float32)
-        draw_depth(points, body, z)
+        draw_depth(shadow_points(mesh.template, middle, basis, 256), body, z)
         weight = np.clip(normals @ direction, 0, 1) ** 0.7
-        seen += weight * lit_share(points, z, 0.004, 1)
+        reached = np.ones(len(normals), np.float32)
+        lit_share(mesh.template, middle, basis, scale, z, 0.004, 1, weight > 0, reached)
+        seen += weight * reached
         total += weight
     return seen / total
 
@@ -242,9 +246,14 @@ def place_strands(figure: Figure, points: Array, normals: Array, pose: Pose, fra
     nodes = hair.local.shape[1]
     count, short = len(hair.scalp), len(hair.local)
     out = np.empty((len(hair.part), nodes, 3), np.float32)
-    head = hair.scalp @ pose.rotation[frame, -1].T + pose.offset[frame, -1]
-    body = hair.scalp + pose.offset[frame, 0]
-    out[:count] = body + hair.scalp_head[..., None] * (head - body)
+    place_scalp(
+        hair.scalp,
+        hair.scalp_head,
+        pose.rotation[frame, -1],
+        pose.offset[frame, -1],
+        pose.offset[frame, 0],
+        out,
+    )
     place_short(
         points, normals, mesh.triangles[hair.triangle], hair.bary, hair.local, out[count : count + short]
     )
@@ -296,21 +305,19 @@ def draw_frame(
     hair_lit = np.ones((*hair.air.shape, 1 + lights), np.float32)
     hair_lit[..., 0] = hair.air
     middle = pose.of_head(figure.person.joints[3:] - np.float32([0, 0.08, 0]))[frame, 0]
+    seen = np.zeros(hair.air.shape, bool)
+    seen_nodes(screen.ids, len(figure.triangles), seen)
+    count, all_points = len(hair.scalp), np.ones(len(points), bool)
     for i, direction in enumerate(light.direction):
-        basis = light_basis(direction)
-        seen, seen_hair = (
-            shadow_points(points, middle, basis, SHADOW_SIDE),
-            shadow_points(strands, middle, basis, SHADOW_SIDE),
-        )
+        basis, scale = light_basis(direction), SHADOW_SIDE / (2 * SHADOW_REACH)
         z = np.full((SHADOW_SIDE, SHADOW_SIDE), 1e9, np.float32)
-        draw_depth(seen, figure.triangles, z)
-        scalp = seen_hair[: len(hair.scalp)]
-        draw_depth_points(scalp[::2].reshape(-1, 3), z)
-        lit[:, i] = lit_share(seen, z, 0.006, 2)
-        hair_lit[: len(scalp), :, 1 + i] = lit_share(scalp.reshape(-1, 3), z, 0.012, 2).reshape(
-            scalp.shape[:2]
-        )
-        hair_lit[..., 1 + i] *= hair.air
+        draw_depth(shadow_points(points, middle, basis, SHADOW_SIDE), figure.triangles, z)
+        draw_depth_strands(strands[:count:2], middle, basis, scale, z)
+        lit_share(points, middle, basis, scale, z, 0.006, 3, all_points, lit[:, i])
+        reached = hair.air.copy()
+        nodes = strands[:count].reshape(-1, 3)
+        lit_share(nodes, middle, basis, scale, z, 0.012, 1, seen[:count].ravel(), reached[:count].reshape(-1))
+        hair_lit[..., 1 + i] = reached
     picture = np.zeros((camera.side, camera.side, 3), np.float32)
     parts = np.zeros((camera.side, camera.side), np.uint8)
     shading.shade(

@@ -337,7 +337,8 @@ def grow_scalp(
         strands = field.clear_torso(strands, before, 0.012 + 0.012 * rng.random((count, 1)))
     over = (distance + deep - ground) / max(style.lift, 0.006)
     air = np.clip(0.28 + 0.55 * over + 0.25 * share[..., 0], 0.2, 1.0)
-    return strands.astype(np.float32), air.astype(np.float32)
+    near_first = np.argsort(strands.mean(1)[:, 2])  # what lies behind is then skipped early when drawn
+    return strands[near_first].astype(np.float32), air[near_first].astype(np.float32)
 
 
 def knot(rng: np.random.Generator, field: HeadField, radius: float, count: int, nodes: int) -> Array:
@@ -351,6 +352,19 @@ def knot(rng: np.random.Generator, field: HeadField, radius: float, count: int, 
     ring = np.sqrt(1 - tilt**2)
     ball = np.stack([ring * np.cos(angle), tilt, ring * np.sin(angle)], -1)
     return middle + ball * radius * rng.uniform(0.85, 1.05, (count, 1, 1))
+
+
+@njit(cache=True, fastmath=True)
+def place_scalp(rest: Array, follow: Array, rotation: Array, offset: Array, torso: Array, out: Array) -> None:
+    """Nodes of scalp strands at rest (n, P, 3) in a frame: moved with the head by `follow` (n, P), else with the torso."""
+    for i in range(rest.shape[0]):
+        for k in range(rest.shape[1]):
+            w = follow[i, k]
+            x, y, z = rest[i, k, 0], rest[i, k, 1], rest[i, k, 2]
+            for c in range(3):
+                head = rotation[c, 0] * x + rotation[c, 1] * y + rotation[c, 2] * z + offset[c]
+                body = rest[i, k, c] + torso[c]
+                out[i, k, c] = body + w * (head - body)
 
 
 @njit(cache=True, fastmath=True)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 FAR = np.float32(1e9)
+HIDDEN = np.float32(0.002)  # m, a piece of hair with both ends this far behind what is drawn is left out
 SKIN_MARGIN, HAIR_MARGIN = (
     0.004,
     0.02,
@@ -147,6 +148,11 @@ def draw_strands(
             x1, y1, z1 = points[n, k + 1, 0], points[n, k + 1, 1], points[n, k + 1, 2]
             if max(x0, x1) < 0 or min(x0, x1) > side or max(y0, y1) < 0 or min(y0, y1) > side:
                 continue
+            u, v = min(max(int(x0), 0), side - 1), min(max(int(y0), 0), side - 1)
+            if z[v, u] < z0 - HIDDEN:
+                u, v = min(max(int(x1), 0), side - 1), min(max(int(y1), 0), side - 1)
+                if z[v, u] < z1 - HIDDEN:
+                    continue
             dx, dy = x1 - x0, y1 - y0
             steep = abs(dy) > abs(dx)
             steps = int(max(abs(dx), abs(dy))) + 1
@@ -229,30 +235,103 @@ def draw_depth(points: Array, triangles: NDArray[np.int32], z: Array) -> None:
 
 
 @njit(cache=True, fastmath=True)
-def draw_depth_points(points: Array, z: Array) -> None:
-    """Nearest depth of single points (n, 3), each a little blot that stands for a lock of hair."""
+def draw_depth_strands(points: Array, middle: Array, basis: Array, scale: float, z: Array) -> None:
+    """Nearest depth of strands (N, P, 3) in view axes on a light's screen, each node a little blot."""
     side = z.shape[0]
-    for i in range(points.shape[0]):
-        x, y = int(points[i, 0]), int(points[i, 1])
-        if 0 <= x < side - 1 and 0 <= y < side - 1:
-            z[y, x] = min(z[y, x], points[i, 2])
-            z[y, x + 1] = min(z[y, x + 1], points[i, 2])
+    half = np.float32(side / 2)
+    for n in range(points.shape[0]):
+        for k in range(points.shape[1]):
+            dx, dy = points[n, k, 0] - middle[0], points[n, k, 1] - middle[1]
+            dz = points[n, k, 2] - middle[2]
+            x = int((dx * basis[0, 0] + dy * basis[0, 1] + dz * basis[0, 2]) * scale + half)
+            y = int((dx * basis[1, 0] + dy * basis[1, 1] + dz * basis[1, 2]) * scale + half)
+            if 0 <= x < side - 1 and 0 <= y < side - 1:
+                depth = dx * basis[2, 0] + dy * basis[2, 1] + dz * basis[2, 2]
+                z[y, x] = min(z[y, x], depth)
+                z[y, x + 1] = min(z[y, x + 1], depth)
 
 
 @njit(cache=True, fastmath=True)
-def lit_share(points: Array, z: Array, margin: float, radius: int) -> Array:
-    """Share of light that reaches each point (n, 3) of the light's screen: a square of depth tests, (n,)."""
+def lit_share(
+    points: Array,
+    middle: Array,
+    basis: Array,
+    scale: float,
+    z: Array,
+    margin: float,
+    radius: int,
+    wanted: NDArray[np.bool_],
+    out: Array,
+) -> None:
+    """Share of light that reaches `wanted` points (n, 3) in view axes, by depth tests on a ring of places on the light's screen.
+
+    Args:
+        points: (n, 3).
+        middle, basis, scale: of the light's screen: (point - middle) @ basis.T, times `scale` pixels per metre, plus half its side.
+        z: the light's depths, (side, side).
+        margin: metres that a point may lie behind the nearest surface.
+        radius: of the ring, pixels.
+        wanted: (n,); the others are left alone.
+        out: multiplied by the share, (n,).
+    """
     side = z.shape[0]
-    out = np.empty(points.shape[0], np.float32)
+    half = np.float32(side / 2)
     for i in range(points.shape[0]):
-        x, y = int(points[i, 0]), int(points[i, 1])
-        lit, tests = 0, 0
-        for v in range(max(0, y - radius), min(side, y + radius + 1)):
-            for u in range(max(0, x - radius), min(side, x + radius + 1)):
-                tests += 1
-                if points[i, 2] < z[v, u] + margin:
+        if not wanted[i]:
+            continue
+        dx, dy, dz = points[i, 0] - middle[0], points[i, 1] - middle[1], points[i, 2] - middle[2]
+        x = int((dx * basis[0, 0] + dy * basis[0, 1] + dz * basis[0, 2]) * scale + half)
+        y = int((dx * basis[1, 0] + dy * basis[1, 1] + dz * basis[1, 2]) * scale + half)
+        depth = dx * basis[2, 0] + dy * basis[2, 1] + dz * basis[2, 2] - margin
+        if x < 0 or y < 0 or x >= side or y >= side:
+            continue
+        lit = np.float32(0)
+        for ring in range(1, radius + 1):
+            for corner in range(4):
+                u = x + (
+                    ring
+                    if corner == 0
+                    else (-ring if corner == 1 else (1 - ring if corner == 2 else ring - 1))
+                )
+                v = y + (
+                    ring - 1
+                    if corner == 0
+                    else (1 - ring if corner == 1 else (ring if corner == 2 else -ring))
+                )
+                if depth < z[min(max(v, 0), side - 1), min(max(u, 0), side - 1)]:
                     lit += 1
-        out[i] = lit / tests if tests else 1
+        if depth < z[y, x]:
+            lit += 1
+        out[i] *= lit / (4 * radius + 1)
+
+
+@njit(cache=True, fastmath=True)
+def seen_nodes(ids: NDArray[np.int32], faces: int, seen: NDArray[np.bool_]) -> None:
+    """Mark in `seen` (N, P) the strand nodes that bound a visible segment."""
+    segments = seen.shape[1] - 1
+    for name in ids.ravel():
+        if name >= faces:
+            n, k = (name - faces) // segments, (name - faces) % segments
+            seen[n, k] = True
+            seen[n, k + 1] = True
+
+
+@njit(cache=True, fastmath=True)
+def merge_samples(picture: Array, background: Array, ids: NDArray[np.int32], samples: int) -> Array:
+    """Mean colour of samples x samples pixels, (side / samples, side / samples, 3), the background where nothing is drawn."""
+    side = ids.shape[0] // samples
+    out = np.empty((side, side, 3), np.float32)
+    share = np.float32(1 / (samples * samples))
+    for y in range(side):
+        for x in range(side):
+            r, g, b = np.float32(0), np.float32(0), np.float32(0)
+            for v in range(y * samples, (y + 1) * samples):
+                for u in range(x * samples, (x + 1) * samples):
+                    from_where = background if ids[v, u] < 0 else picture
+                    r += from_where[v, u, 0]
+                    g += from_where[v, u, 1]
+                    b += from_where[v, u, 2]
+            out[y, x, 0], out[y, x, 1], out[y, x, 2] = r * share, g * share, b * share
     return out
 
 

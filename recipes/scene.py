@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 
@@ -175,7 +176,7 @@ def draw_background(rng: np.random.Generator, side: int) -> tuple[Array, str]:
 class Finish:
     """What lens, film and codec do to all pictures of a clip alike."""
 
-    exposure: float
+    exposure: np.float32
     balance: Array
     gamma: float
     contrast: float
@@ -185,7 +186,7 @@ class Finish:
     blur: float
     coarse: int
     sharpen: float
-    grain: float
+    grain: np.float32
     noise: float
     jpeg: int
     lift: float
@@ -196,7 +197,7 @@ def draw_finish(rng: np.random.Generator, level: float) -> Finish:
     gray = rng.random() < 0.13
     rough = rng.random() < 0.35
     return Finish(
-        exposure=float(np.clip(rng.uniform(0.16, 0.42) / max(level, 1e-3), 0.3, 6.0) ** 0.75),
+        exposure=np.float32(np.clip(rng.uniform(0.16, 0.42) / max(level, 1e-3), 0.3, 6.0) ** 0.75),
         balance=np.exp(rng.normal(0, 0.06, 3)).astype(np.float32),
         gamma=float(np.exp(rng.normal(0, 0.08))),
         contrast=float(rng.uniform(0.85, 1.25)),
@@ -206,26 +207,77 @@ def draw_finish(rng: np.random.Generator, level: float) -> Finish:
         blur=float(abs(rng.normal(0, 0.45))),
         coarse=int(rng.uniform(90, 200)) if rough and rng.random() < 0.5 else 0,
         sharpen=float(rng.uniform(0, 0.8)) if rng.random() < 0.35 else 0.0,
-        grain=float(rng.uniform(0, 0.02)) if rough else 0.0,
+        grain=np.float32(rng.uniform(0, 0.02) if rough else 0.0),
         noise=float(rng.uniform(0, 0.012)) if rough else float(rng.uniform(0, 0.003)),
         jpeg=int(rng.uniform(35, 92)) if rng.random() < 0.3 else 0,
         lift=float(max(0, rng.normal(0, 0.03))),
     )
 
 
+@njit(cache=True, fastmath=True)
+def _tone(
+    x: Array,
+    gain: Array,
+    curve: Array,
+    contrast: float,
+    saturation: float,
+    tint: Array,
+    lift: float,
+    vignette: float,
+) -> None:
+    """Exposure, highlights, gamma (by `curve` over [0, 2)), contrast, colour and vignette, in place on (side, side, 3)."""
+    side, last = x.shape[0], curve.shape[0] - 1
+    scale = np.float32(last / 2)
+    for v in range(side):
+        for u in range(side):
+            for c in range(3):
+                value = x[v, u, c] * gain[c]
+                place = min(value * scale, np.float32(last - 1))
+                low = int(place)
+                value = curve[low] + (place - low) * (curve[low + 1] - curve[low])
+                x[v, u, c] = (value - np.float32(0.5)) * contrast + np.float32(0.5)
+            gray = (
+                np.float32(0.299) * x[v, u, 0]
+                + np.float32(0.587) * x[v, u, 1]
+                + np.float32(0.114) * x[v, u, 2]
+            )
+            dy, dx = v / side - np.float32(0.5), u / side - np.float32(0.5)
+            dark = 1 - vignette * (dx * dx + dy * dy)
+            for c in range(3):
+                value = (gray + saturation * (x[v, u, c] - gray)) * tint[c]
+                x[v, u, c] = (value * (1 - lift) + lift) * dark
+
+
+@njit(cache=True, fastmath=True)
+def _quantise(x: Array, grain: Array, noise: Array, strength: float) -> NDArray[np.uint8]:
+    """Add film grain (side, side) and colour noise (side, side, 3), round to 8 bit."""
+    out = np.empty(x.shape, np.uint8)
+    for v in range(x.shape[0]):
+        for u in range(x.shape[1]):
+            for c in range(3):
+                value = x[v, u, c] + grain[v, u] + strength * noise[v, u, c]
+                out[v, u, c] = np.uint8(min(max(value, np.float32(0)), np.float32(1)) * 255 + np.float32(0.5))
+    return out
+
+
+@lru_cache(maxsize=1)
+def noise_field(side: int = 640) -> Array:
+    """White noise (side, side, 3) that frames take random pieces of."""
+    return np.random.default_rng(11).standard_normal((side, side, 3)).astype(np.float32)
+
+
 def finish(picture: Array, how: Finish, grain: Array, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Linear RGB (side, side, 3) -> 8-bit RGB of the same size; `grain` (side, side) stays the same through a clip."""
-    side = len(picture)
-    x = picture * (how.exposure * how.balance)
-    x = x / (1 + np.maximum(x - 0.6, 0) * 0.8)  # a soft shoulder for highlights
-    x = np.clip(x, 0, 1.6) ** np.float32(how.gamma / 2.2)
-    x = (x - 0.5) * np.float32(how.contrast) + 0.5
-    gray = x @ np.float32([0.299, 0.587, 0.114])
-    x = (gray[..., None] + np.float32(how.saturation) * (x - gray[..., None])) * how.tint
-    x = x * (1 - how.lift) + how.lift
-    if how.vignette > 0.05:
-        y, u = np.mgrid[:side, :side].astype(np.float32) / side - 0.5
-        x = x * (1 - np.float32(how.vignette) * (u * u + y * y))[..., None]
+    """Linear RGB (side, side, 3) -> 8-bit RGB of the same size; `grain` (side, side) stays the same through a clip.
+
+    The picture is changed in place.
+    """
+    side, x = len(picture), picture
+    level = np.linspace(0, 2, 2049)
+    level = level / (1 + np.maximum(level - 0.6, 0) * 0.8)  # a soft shoulder for highlights
+    curve = (level ** (how.gamma / 2.2)).astype(np.float32)
+    _tone(
+        x, how.exposure * how.balance, curve, how.contrast, how.saturation, how.tint, how.lift, how.vignette
+    )
     if how.coarse:
         from PIL import Image
 
@@ -237,10 +289,8 @@ def finish(picture: Array, how: Finish, grain: Array, rng: np.random.Generator) 
         x = gaussian_filter(x, (how.blur, how.blur, 0))
     if how.sharpen:
         x = x + how.sharpen * (x - gaussian_filter(x, (1.0, 1.0, 0)))
-    x = x + (how.grain * grain)[..., None]
-    if how.noise > 0.0005:
-        x = x + how.noise * rng.standard_normal(x.shape, np.float32)
-    out = (np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8)
+    top, left = rng.integers(0, len(noise_field()) - side, 2)
+    out = _quantise(x, how.grain * grain, noise_field()[top : top + side, left : left + side], how.noise)
     if how.jpeg:
         from PIL import Image
 

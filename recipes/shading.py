@@ -171,7 +171,11 @@ def shade(
                     sight = (n[0] * view[0] + n[1] * view[1] + n[2] * view[2]) * length * far
                     sin_l, sin_v = np.sqrt(max(0, 1 - along * along)), np.sqrt(max(0, 1 - sight * sight))
                     mirror = max(np.float32(0), sin_l * sin_v - along * sight)
-                    tight, loose = mirror**40, mirror**8
+                    loose = mirror * mirror
+                    loose *= loose
+                    loose *= loose
+                    tight = loose * loose
+                    tight *= tight * loose
                     share = hair_lit[s, k, 1 + q] + t * (hair_lit[s, k + 1, 1 + q] - hair_lit[s, k, 1 + q])
                     for c in range(3):
                         diffuse = hair_colour[s, c] * np.float32(0.55) * sin_l
@@ -316,30 +320,36 @@ def shade(
             up_share = np.float32(0.5) - np.float32(0.5) * n[1]
             for c in range(3):
                 # Light that leaks through bright flesh lifts its creases.
-                soft = air ** (1 - np.float32(0.4) * albedo[c] * wrap)
+                soft = air * (1 + np.float32(0.6) * (1 - air) * albedo[c] * wrap)
                 total[c] = (ambient[0, c] * up_share + ambient[1, c] * (1 - up_share)) * soft
                 shine[c] = 0
             for q in range(lights):
                 facing = (
                     n[0] * light_direction[q, 0] + n[1] * light_direction[q, 1] + n[2] * light_direction[q, 2]
                 )
-                hx, hy, hz = (
-                    light_direction[q, 0] + view[0],
-                    light_direction[q, 1] + view[1],
-                    light_direction[q, 2] + view[2],
-                )
-                hl = 1 / np.sqrt(hx * hx + hy * hy + hz * hz + np.float32(1e-9))
-                half = max(np.float32(0), (n[0] * hx + n[1] * hy + n[2] * hz) * hl)
-                edge = 1 - max(np.float32(0), (view[0] * hx + view[1] * hy + view[2] * hz) * hl)
-                fresnel = np.float32(0.04) + np.float32(0.96) * edge**5
-                bright = half**power * (power + 8) * np.float32(0.05) * fresnel * gloss
+                bright = np.float32(0)
+                if facing > 0 and gloss > 0:
+                    hx, hy, hz = (
+                        light_direction[q, 0] + view[0],
+                        light_direction[q, 1] + view[1],
+                        light_direction[q, 2] + view[2],
+                    )
+                    hl = 1 / np.sqrt(hx * hx + hy * hy + hz * hz + np.float32(1e-9))
+                    half = (n[0] * hx + n[1] * hy + n[2] * hz) * hl
+                    if half > np.float32(0.7):
+                        edge = 1 - max(np.float32(0), (view[0] * hx + view[1] * hy + view[2] * hz) * hl)
+                        square = edge * edge
+                        fresnel = np.float32(0.04) + np.float32(0.96) * square * square * edge
+                        bright = (
+                            np.exp(power * np.log(half)) * (power + 8) * np.float32(0.05) * fresnel * gloss
+                        )
                 for c in range(3):
                     over = wrap * (
                         np.float32(0.35) if c == 0 else (np.float32(0.15) if c == 1 else np.float32(0.08))
                     )
                     diffuse = max(np.float32(0), (facing + over) / (1 + over))
                     total[c] += light_colour[q, c] * reach[q] * diffuse
-                    shine[c] += light_colour[q, c] * reach[q] * bright * (facing > 0)
+                    shine[c] += light_colour[q, c] * reach[q] * bright
             if kind == EYE:  # the lids shade the ball, and a bright room mirrors in it
                 shadow = np.float32(0.45) + np.float32(0.55) * air
                 for c in range(3):
