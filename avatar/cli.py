@@ -14,10 +14,10 @@ from avatar.options import DriveOptions
 from avatar.version import __version__
 
 DEFAULT = DriveOptions()
+USAGE_ERROR: Any = typer.BadParameter.__base__  # of all misspelt options and values; typer does not name it
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="One picture and a recording become a talking video.",
@@ -91,10 +91,16 @@ def _stop(signum: int, frame: object) -> None:
 
 
 def main() -> None:
-    """Run the command line; a UserError is one line and exit code 2, Ctrl-C is exit code 130."""
+    """Run the command line. What the user got wrong is one line and exit code 2, Ctrl-C is exit code 130."""
     signal.signal(signal.SIGTERM, _stop)  # what Ctrl-C cleans up, a kill cleans up too
     try:
-        app()
+        code = app(sys.argv[1:] or ["--help"], prog_name="avatar", standalone_mode=False)
+    except USAGE_ERROR as error:
+        print(f"avatar: {error.format_message().replace('Value error, ', '')}", file=sys.stderr)
+        code = 2
     except UserError as error:
         print(f"avatar: {error}", file=sys.stderr)
-        sys.exit(2)
+        code = 2
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
+    sys.exit(code)

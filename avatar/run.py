@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,15 +16,20 @@ from avatar.options import DriveOptions
 from avatar.writer import VideoWriter, check_output
 
 
-class Notes(logging.Handler):
-    """Warnings of the library, shown to the user of the command line."""
+@contextmanager
+def _notes(console: Console) -> Iterator[None]:
+    """Show warnings of the library to the user of the command line."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__(logging.WARNING)
-        self.console = console
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            console.print(f"note: {record.getMessage()}")
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self.console.print(f"note: {record.getMessage()}", markup=False)
+    logger, handler = logging.getLogger("avatar"), Notes(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def drive(
@@ -46,8 +53,7 @@ def drive(
     check_file(ref, "picture")
     check_file(audio, "sound")
     console = Console(stderr=True, quiet=quiet, soft_wrap=True, highlight=False, markup=False)
-    logging.getLogger("avatar").addHandler(Notes(console))
-    with console.status("loading"):
+    with _notes(console), console.status("loading"):
         from avatar.animator import Animator
 
         animator = Animator.from_pretrained(preset, device=device, whisper=whisper)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import wave
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -49,8 +52,27 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def convert(source: Path, target: Path, *options: str) -> Path:
     """`source` as ffmpeg writes it under the name of `target`."""
-    import subprocess
-
     command = ffmpeg.command("-y", "-i", str(source), *options, str(target))
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     return target
+
+
+@pytest.fixture(scope="session")
+def speech() -> Path:
+    """The example recording, 5.3 s."""
+    return Path(__file__).parents[1] / "docs" / "example" / "talk.wav"
+
+
+class Told(NamedTuple):
+    """What a run of the command line gave."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def run_avatar(*arguments: object) -> Told:
+    """`avatar` in a process of its own."""
+    command = [sys.executable, "-m", "avatar", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return Told(done.returncode, done.stdout, done.stderr)
