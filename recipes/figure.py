@@ -37,7 +37,7 @@ from avatar.recipes.render import (
 
 Array = NDArray[np.float32]
 
-SHADOW_SIDE = 224  # px of a shadow map
+SHADOW_SIDE = 176  # px of a shadow map
 SHADOW_REACH = 0.30  # m, half the width it covers
 LIP_FRONT = -0.157  # m, template depth of the closed lips
 KINDS = {
@@ -75,7 +75,7 @@ def template_occlusion(mesh: HeadMesh, views: int = 90) -> Array:
     for direction in np.stack([ring * np.cos(angle), height, ring * np.sin(angle)], 1).astype(np.float32):
         basis, scale = light_basis(direction), 256 / (2 * SHADOW_REACH)
         z = np.full((256, 256), 1e9, np.float32)
-        draw_depth(shadow_points(mesh.template, middle, basis, 256), body, z)
+        draw_depth(shadow_points(mesh.template, middle, basis, 256), body, np.ones(len(body), bool), z)
         weight = np.clip(normals @ direction, 0, 1) ** 0.7
         reached = np.ones(len(normals), np.float32)
         lit_share(mesh.template, middle, basis, scale, z, 0.004, 1, weight > 0, reached)
@@ -311,7 +311,7 @@ def draw_frame(
     for i, direction in enumerate(light.direction):
         basis, scale = light_basis(direction), SHADOW_SIDE / (2 * SHADOW_REACH)
         z = np.full((SHADOW_SIDE, SHADOW_SIDE), 1e9, np.float32)
-        draw_depth(shadow_points(points, middle, basis, SHADOW_SIDE), figure.triangles, z)
+        draw_depth(shadow_points(points, middle, basis, SHADOW_SIDE), figure.triangles, figure.two_sided, z)
         draw_depth_strands(strands[:count:2], middle, basis, scale, z)
         lit_share(points, middle, basis, scale, z, 0.006, 3, all_points, lit[:, i])
         reached = hair.air.copy()
@@ -321,7 +321,7 @@ def draw_frame(
     picture = np.zeros((camera.side, camera.side, 3), np.float32)
     parts = np.zeros((camera.side, camera.side), np.uint8)
     shading.shade(
-        screen.ids, screen.bary, figure.triangles, figure.material, points, normals, lit, figure.attributes, figure.skin, figure.cloth,
+        screen.ids, screen.z, screen.bary, figure.triangles, figure.material, points, normals, lit, figure.attributes, figure.skin, figure.cloth,
         figure.paint, openness, camera.eye, pose.rotation[frame, -1] @ np.float32([0, -1, 0]), light.direction, light.colour, light.ambient,
         strands, hair.colour, hair_lit, hair.part, picture, parts,
     )  # fmt: skip

@@ -354,7 +354,7 @@ def knot(rng: np.random.Generator, field: HeadField, radius: float, count: int, 
     return middle + ball * radius * rng.uniform(0.85, 1.05, (count, 1, 1))
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=True, error_model="numpy")
 def place_scalp(rest: Array, follow: Array, rotation: Array, offset: Array, torso: Array, out: Array) -> None:
     """Nodes of scalp strands at rest (n, P, 3) in a frame: moved with the head by `follow` (n, P), else with the torso."""
     for i in range(rest.shape[0]):
@@ -367,7 +367,7 @@ def place_scalp(rest: Array, follow: Array, rotation: Array, offset: Array, tors
                 out[i, k, c] = body + w * (head - body)
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=True, error_model="numpy")
 def place_short(
     points: Array, normals: Array, corners: NDArray[np.int32], bary: Array, local: Array, out: Array
 ) -> None:

@@ -15,14 +15,14 @@ from avatar.recipes.shading import CLOTH, FRAME
 Array = NDArray[np.float32]
 
 TILE = 256  # texels, side of a cloth tile
-TEXEL = 0.0007  # m
+TILE_SIZE = 0.18  # m
 NECK_POINT = -0.578  # m, template height of the neck's narrowest part
 COLLARS = ("crew", "v-neck", "shirt", "turtleneck", "wide", "ring", "scarf", "suit")
 
 
 @dataclass
 class Piece:
-    """A mesh at rest: `points` (V, 3), `triangles` (F, 3), `weights` (V, 5) for torso and joints, `texel` (V, 2), `kind`."""
+    """A mesh at rest: `points` (V, 3), `triangles` (F, 3), `weights` (V, 5) for torso and joints, `texel` (V, 2) in tiles, `kind`."""
 
     points: Array
     triangles: NDArray[np.int32]
@@ -70,7 +70,7 @@ def garment(rng: np.random.Generator, person: Person, mesh: HeadMesh, normals: A
     ) * rng.uniform(0, 0.0015)
     lift = -0.006 + inside * (0.006 + thick + folds)
     points = person.rest[used] + normals[used] * lift[:, None]
-    texel = np.stack([template[:, 0], template[:, 1] + 0.5 * template[:, 2]], 1) / TEXEL
+    texel = np.stack([template[:, 0], template[:, 1] + 0.5 * template[:, 2]], 1) / TILE_SIZE
     return Piece(
         points=points.astype(np.float32),
         triangles=triangles.reshape(-1, 3).astype(np.int32),
@@ -125,9 +125,9 @@ def tube(
     points = np.stack(np.broadcast_arrays(x, y, z), -1).reshape(-1, 3)
     _, nearest = cKDTree(person.rest[body]).query(points)
     weights = mesh.joint_weights[body[nearest]]
-    texel = np.stack(np.broadcast_arrays(angle[None] * 0.07 / TEXEL, profile[:, 1:] / TEXEL), -1).reshape(
-        -1, 2
-    )
+    texel = np.stack(
+        np.broadcast_arrays(angle[None] * 0.07 / TILE_SIZE, profile[:, 1:] / TILE_SIZE), -1
+    ).reshape(-1, 2)
     return Piece(
         points=points.astype(np.float32),
         triangles=_grid(len(profile), columns, opening == 0),

@@ -78,7 +78,7 @@ class Screen:
         )
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=True, error_model="numpy")
 def draw_triangles(
     points: Array,
     triangles: NDArray[np.int32],
@@ -127,7 +127,7 @@ def draw_triangles(
                 w2 += step2
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=True, error_model="numpy")
 def draw_strands(
     points: Array,
     width: Array,
@@ -176,7 +176,7 @@ def draw_strands(
                         bary[v, u, 1] = 2 * offset / max(wide, np.float32(1))
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=True, error_model="numpy")
 def vertex_normals(points: Array, triangles: NDArray[np.int32]) -> Array:
     """Area-weighted outward unit normals (V, 3) in view axes."""
     normals = np.zeros(points.shape, np.float32)
@@ -203,9 +203,9 @@ def light_basis(direction: Array) -> Array:
     return np.stack([right, np.cross(forward, right), forward]).astype(np.float32)
 
 
-@njit(cache=True, fastmath=True)
-def draw_depth(points: Array, triangles: NDArray[np.int32], z: Array) -> None:
-    """Nearest depth only, orthographic, both sides of every triangle."""
+@njit(cache=True, fastmath=True, error_model="numpy")
+def draw_depth(points: Array, triangles: NDArray[np.int32], two_sided: NDArray[np.bool_], z: Array) -> None:
+    """Nearest depth only, orthographic; back faces are skipped unless `two_sided` (F,)."""
     side = z.shape[0]
     for f in range(triangles.shape[0]):
         a, b, c = triangles[f, 0], triangles[f, 1], triangles[f, 2]
@@ -218,23 +218,25 @@ def draw_depth(points: Array, triangles: NDArray[np.int32], z: Array) -> None:
             points[c, 1],
         )
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-        if abs(area) < 1e-6:
+        if area > -1e-6 and not (two_sided[f] and area > 1e-6):
             continue
         low_x, high_x = max(0, int(min(x0, x1, x2))), min(side - 1, int(max(x0, x1, x2)) + 1)
         low_y, high_y = max(0, int(min(y0, y1, y2))), min(side - 1, int(max(y0, y1, y2)) + 1)
         inverse = 1 / area
+        z0, z1, z2 = points[a, 2], points[b, 2] - points[a, 2], points[c, 2] - points[a, 2]
+        step1, step2 = (y2 - y0) * inverse, (y0 - y1) * inverse
         for y in range(low_y, high_y + 1):
+            px, py = low_x + np.float32(0.5), y + np.float32(0.5)
+            w1 = ((px - x0) * (y2 - y0) - (x2 - x0) * (py - y0)) * inverse
+            w2 = ((x1 - x0) * (py - y0) - (px - x0) * (y1 - y0)) * inverse
             for x in range(low_x, high_x + 1):
-                w1 = ((x + 0.5 - x0) * (y2 - y0) - (x2 - x0) * (y + 0.5 - y0)) * inverse
-                w2 = ((x1 - x0) * (y + 0.5 - y0) - (x + 0.5 - x0) * (y1 - y0)) * inverse
                 if w1 >= 0 and w2 >= 0 and w1 + w2 <= 1:
-                    depth = (
-                        points[a, 2] + w1 * (points[b, 2] - points[a, 2]) + w2 * (points[c, 2] - points[a, 2])
-                    )
-                    z[y, x] = min(z[y, x], depth)
+                    z[y, x] = min(z[y, x], z0 + w1 * z1 + w2 * z2)
+                w1 += step1
+                w2 += step2
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=True, error_model="numpy")
 def draw_depth_strands(points: Array, middle: Array, basis: Array, scale: float, z: Array) -> None:
     """Nearest depth of strands (N, P, 3) in view axes on a light's screen, each node a little blot."""
     side = z.shape[0]
@@ -251,7 +253,7 @@ def draw_depth_strands(points: Array, middle: Array, basis: Array, scale: float,
                 z[y, x + 1] = min(z[y, x + 1], depth)
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=True, error_model="numpy")
 def lit_share(
     points: Array,
     middle: Array,
@@ -305,7 +307,7 @@ def lit_share(
         out[i] *= lit / (4 * radius + 1)
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=True, error_model="numpy")
 def seen_nodes(ids: NDArray[np.int32], faces: int, seen: NDArray[np.bool_]) -> None:
     """Mark in `seen` (N, P) the strand nodes that bound a visible segment."""
     segments = seen.shape[1] - 1
@@ -316,7 +318,7 @@ def seen_nodes(ids: NDArray[np.int32], faces: int, seen: NDArray[np.bool_]) -> N
             seen[n, k + 1] = True
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=True, error_model="numpy")
 def merge_samples(picture: Array, background: Array, ids: NDArray[np.int32], samples: int) -> Array:
     """Mean colour of samples x samples pixels, (side / samples, side / samples, 3), the background where nothing is drawn."""
     side = ids.shape[0] // samples
@@ -335,7 +337,7 @@ def merge_samples(picture: Array, background: Array, ids: NDArray[np.int32], sam
     return out
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=True, error_model="numpy")
 def flow_to_reference(
     ids: NDArray[np.int32],
     bary: Array,

@@ -214,7 +214,7 @@ def draw_finish(rng: np.random.Generator, level: float) -> Finish:
     )
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=True, error_model="numpy")
 def _tone(
     x: Array,
     gain: Array,
@@ -248,7 +248,7 @@ def _tone(
                 x[v, u, c] = (value * (1 - lift) + lift) * dark
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=True, error_model="numpy")
 def _quantise(x: Array, grain: Array, noise: Array, strength: float) -> NDArray[np.uint8]:
     """Add film grain (side, side) and colour noise (side, side, 3), round to 8 bit."""
     out = np.empty(x.shape, np.uint8)

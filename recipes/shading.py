@@ -54,6 +54,7 @@ PAINT_INDEX = {name: index for index, name in enumerate(PAINT)}
     P_FRAME_GLOSS,
 ) = range(12)
 IRIS_ANGLE = 0.52  # radians, half the angle of the iris seen from the eyeball's centre
+SAME_SURFACE = np.float32(0.003)  # m between neighbouring samples of one surface
 TEETH_COUNT = 14  # along an arch
 
 
@@ -66,15 +67,13 @@ class Light:
     ambient: Array
 
 
-@njit(cache=True, fastmath=True, inline="always")
+@njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _fetch(texture: Array, u: float, v: float, out: Array) -> None:
-    """Bilinear sample of a tiled texture (rows, columns, n) at texel (u, v)."""
-    rows, columns = texture.shape[0], texture.shape[1]
-    fu, fv = np.floor(u), np.floor(v)
-    au, av = u - fu, v - fv
-    u0, v0 = int(fu) % columns, int(fv) % rows
-    u1, v1 = (u0 + 1) % columns, (v0 + 1) % rows
+    """Bilinear sample of a texture (rows, columns, n) at texel (u, v) inside of it."""
+    u0, v0 = int(u), int(v)
+    au, av = u - u0, v - v0
     w00, w01, w10, w11 = (1 - au) * (1 - av), au * (1 - av), (1 - au) * av, au * av
+    u1, v1 = min(u0 + 1, texture.shape[1] - 1), min(v0 + 1, texture.shape[0] - 1)
     for k in range(texture.shape[2]):
         out[k] = (
             w00 * texture[v0, u0, k]
@@ -84,9 +83,10 @@ def _fetch(texture: Array, u: float, v: float, out: Array) -> None:
         )
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=True, error_model="numpy")
 def shade(
     ids: NDArray[np.int32],
+    z: Array,
     bary: Array,
     triangles: NDArray[np.int32],
     material: NDArray[np.uint8],
@@ -113,13 +113,13 @@ def shade(
     """Fill `picture` (side, side, 3) and `parts` (side, side) where `ids` shows something.
 
     Args:
-        ids, bary: the screen.
+        ids, z, bary: the screen.
         triangles, material: (F, 3), (F,).
         points, normals: of the vertices in view axes, (V, 3).
         lit: share of each light that reaches a vertex, (V, L).
         attributes: (V, 8), see COORDINATE_U and on.
         skin: texture of `materials.paint_skin`.
-        cloth: tile of linear RGB and slopes, (rows, columns, 5).
+        cloth: tile of linear RGB and slopes, (rows, columns, 5); its coordinates count tiles.
         paint: (len(PAINT), 3).
         openness: of the lips, 0 closed to 1 wide.
         eye: position of the camera, (3,).
@@ -143,10 +143,22 @@ def shade(
     )
     reach = np.zeros(8, np.float32)
     for y in range(side):
-        for x in range(side):
+        for column in range(side):
+            x = side - 1 - column if y & 1 else column
             name = ids[y, x]
             if name < 0:
                 continue
+            if (x ^ y) & 1 and name < faces:  # plain skin and cloth: half the samples will do
+                near = x - 1 if x & 1 else x + 1
+                other = ids[y, near]
+                if 0 <= other < faces and abs(z[y, x] - z[y, near]) < SAME_SURFACE:
+                    kind = material[name]
+                    part = parts[y, near]
+                    if kind == material[other] and (kind == CLOTH or (kind == SKIN and part == SKIN_PART)):
+                        for c in range(3):
+                            picture[y, x, c] = picture[y, near, c]
+                        parts[y, x] = part
+                        continue
             if name >= faces:  # a strand of hair
                 s, k, t = (name - faces) // segments, (name - faces) % segments, bary[y, x, 0]
                 length = np.float32(1e-12)
@@ -303,7 +315,13 @@ def shade(
             elif kind == CLOTH:
                 part = CLOTH_PART
                 gloss, power, wrap = paint[P_CLOTH_GLOSS, 0], np.float32(12), np.float32(0.3)
-                _fetch(cloth, att[COORDINATE_U], att[COORDINATE_V], sample)
+                tile_u, tile_v = att[COORDINATE_U], att[COORDINATE_V]
+                _fetch(
+                    cloth,
+                    (tile_u - np.floor(tile_u)) * cloth.shape[1],
+                    (tile_v - np.floor(tile_v)) * cloth.shape[0],
+                    sample,
+                )
                 for c in range(3):
                     albedo[c] = sample[c]
                 n[0] += sample[3]
