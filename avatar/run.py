@@ -61,7 +61,7 @@ def drive(
     width, height = session.size
     console.print(f"{ref} + {audio} -> {out}")
     settings = {"size": f"{width}x{height}", "frames": session.frames, "fps": session.fps, "preset": preset}
-    settings |= options.model_dump(exclude=settings.keys(), exclude_none=True)
+    settings |= options.model_dump(exclude=set(settings), exclude_none=True)
     console.print(", ".join(f"{name} {value}" for name, value in settings.items()))
     for notice in session.notices:
         console.print(f"note: {notice}")

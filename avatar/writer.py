@@ -109,7 +109,7 @@ class VideoWriter:
         width, height = self._size
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(np.ascontiguousarray(frame[:height, :width]))
+            self._process.stdin.write(np.ascontiguousarray(frame[:height, :width]).data)
         except BrokenPipeError as error:
             raise self._failure() from error
 
