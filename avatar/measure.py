@@ -18,11 +18,7 @@ from avatar.errors import UserError
 from avatar.report import Cost
 
 POLL = 0.05  # seconds between looks at the memory of child processes
-AVATAR = (
-    sys.executable,
-    "-c",
-    "from avatar.cli import main; main()",
-)  # the command, wherever it is installed
+AVATAR = (sys.executable, "-m", "avatar")  # the command, wherever it is installed
 
 
 class Usage(NamedTuple):

@@ -4,7 +4,7 @@ A person of the clip factory is rendered twice, all conditions at rest and with 
 difference is the true change. The model is asked for the same two videos from the picture of that person at
 rest. A response of 1 is full obedience, 0 is none; the average loss of a training run shows neither.
 
-Shapes: n frames of S x S pixels, 52 curves, 6 head values: yaw, pitch, roll in radians, shift in face heights.
+Shapes: n frames of S x S pixels, 52 curves, 6 head values: yaw, pitch, roll in radians, shift in face heights
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 Array = NDArray[np.float32]
 Frames = NDArray[np.uint8]  # (n, S, S, 3)
 Renderer = Callable[[Array, Array], Frames]  # curves (n, 52), head (n, 6)
+Sitter = Callable[
+    [Array, Array], tuple[Frames, Array]
+]  # curves (n, 52), angles (n, 3): frames and head (n, 6)
 
 LENGTH = 17  # frames, one training clip
 BLUR = 2.0 / 256  # of the side: half a pixel beside its place is no disobedience
@@ -59,12 +62,12 @@ class Response(NamedTuple):
 
 
 def conditions(condition: Condition, frames: int = LENGTH) -> tuple[Array, Array]:
-    """Curves (n, 52) and head (n, 6) of a pulse of one condition: rest, full, rest."""
+    """Curves (n, 52) and yaw, pitch, roll (n, 3) of a pulse of one condition: rest, full, rest."""
     pulse = np.hanning(frames)
-    curves, head = np.zeros((frames, len(CURVES)), np.float32), np.zeros((frames, 6), np.float32)
+    curves, angles = np.zeros((frames, len(CURVES)), np.float32), np.zeros((frames, 3), np.float32)
     curves[:, curve_indices(*condition.curves)] = condition.height * pulse[:, None]
-    head[:, 0] = condition.yaw * pulse
-    return curves, head
+    angles[:, 0] = condition.yaw * pulse
+    return curves, angles
 
 
 def change(moved: Frames, rest: Frames) -> Array:
@@ -83,51 +86,63 @@ def pixel_response(model: Array, truth: Array) -> tuple[float, float]:
     return float((told * true).sum() / (true**2).sum()), float(np.abs(told).sum() / np.abs(true).sum())
 
 
-def landmark_response(model: Sequence[Frames], truth: Sequence[Frames], track: str) -> float | None:
-    """The same projection for a landmark track; `model` and `truth` are each (at rest, moved)."""
+def follow(video: Frames) -> metrics.Tracks:
+    """Tracks of a video in memory."""
     from avatar.evaluate import FaceTracker
 
-    def follow(video: Frames) -> NDArray:
-        tracker = FaceTracker()
-        return np.asarray(getattr(metrics.tracks(np.stack([tracker(frame) for frame in video])), track))
+    tracker = FaceTracker()
+    return metrics.tracks(np.stack([tracker(frame) for frame in video]))
 
-    told, true = (follow(moved) - follow(rest) for rest, moved in (model, truth))
-    valid = np.isfinite(told) & np.isfinite(true)
+
+def landmark_response(model: NDArray[np.floating], truth: NDArray[np.floating]) -> float | None:
+    """The same projection for the change of a landmark track (n,); None if most frames show no face."""
+    valid = np.isfinite(model) & np.isfinite(truth)
     if valid.sum() < len(valid) / 2:
         return None
-    return float((told[valid] * true[valid]).sum() / (true[valid] ** 2).sum())
+    return float((model[valid] * truth[valid]).sum() / (truth[valid] ** 2).sum())
 
 
 def respond(
-    model: Renderer, truth: Renderer, condition: Condition, rest: tuple[Frames, Frames], landmarks: bool
-) -> Response:
-    """Response of one model to one condition; `rest` holds both videos with nothing moved, (model, truth)."""
-    moved = conditions(condition)
-    told, true = model(*moved), truth(*moved)
-    along, size = pixel_response(change(told, rest[0]), change(true, rest[1]))
-    seen = landmark_response((rest[0], told), (rest[1], true), condition.track) if landmarks else None
-    return Response(along, size, seen)
+    model: Callable[[NDArray[np.uint8]], Renderer], truth: Sitter, landmarks: bool = True
+) -> dict[str, Response]:
+    """Response to every condition for one person; arguments as in `probe`."""
+    still = np.zeros((LENGTH, len(CURVES)), np.float32), np.zeros((LENGTH, 3), np.float32)
+    true_rest, head = truth(*still)
+    told = model(true_rest[0])
+    told_rest = told(still[0], head)
+    seen_rest = (follow(told_rest), follow(true_rest)) if landmarks else None
+    found = {}
+    for condition in CONDITIONS:
+        curves, angles = conditions(condition)
+        true_moved, head = truth(curves, angles)
+        told_moved = told(curves, head)
+        along, size = pixel_response(change(told_moved, told_rest), change(true_moved, true_rest))
+        seen = None
+        if seen_rest:
+            videos = zip((told_moved, true_moved), seen_rest, strict=True)
+            seen = landmark_response(
+                *(
+                    getattr(follow(moved), condition.track) - getattr(rest, condition.track)
+                    for moved, rest in videos
+                )
+            )
+        found[condition.name] = Response(along, size, seen)
+    return found
 
 
 def probe(
-    model: Callable[[Frames], Renderer], people: Iterable[Renderer], landmarks: bool = True
+    model: Callable[[NDArray[np.uint8]], Renderer], people: Iterable[Sitter], landmarks: bool = True
 ) -> dict[str, Response]:
     """Median response to every condition over several people.
 
     Args:
         model: from a reference picture (S, S, 3) to the renderer of videos of that person.
-        people: the true renderers, each of one person with a fixed camera, light and background.
+        people: true renderers, each of one person with a fixed camera, light and background, facing the
+            camera. Beside the frames they say how the head truly moved, shift included: the model is told that.
         landmarks: also compare landmark tracks (needs faces that the face mesh finds).
     """
-    still = np.zeros((LENGTH, len(CURVES)), np.float32), np.zeros((LENGTH, 6), np.float32)
-    found: dict[str, list[Response]] = {condition.name: [] for condition in CONDITIONS}
-    for truth in people:
-        at_rest = truth(*still)
-        told = model(at_rest[0])
-        rest = told(*still), at_rest
-        for condition in CONDITIONS:
-            found[condition.name].append(respond(told, truth, condition, rest, landmarks))
-    return {name: _median(responses) for name, responses in found.items()}
+    found = [respond(model, truth, landmarks) for truth in people]
+    return {condition.name: _median([f[condition.name] for f in found]) for condition in CONDITIONS}
 
 
 def _median(responses: Sequence[Response]) -> Response:

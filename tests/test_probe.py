@@ -9,6 +9,11 @@ from avatar.drivers.curves import CURVES
 SIDE = 64
 
 
+def sitter(curves: probe.Array, angles: probe.Array) -> tuple[probe.Frames, probe.Array]:
+    head = np.pad(angles, ((0, 0), (0, 3)))
+    return drawn(1.0)(curves, head), head
+
+
 def drawn(obedience: float) -> probe.Renderer:
     """A soft disc for each condition, which brightens with it; the head shifts the whole picture's tone."""
     y, x = np.mgrid[:SIDE, :SIDE]
@@ -32,7 +37,7 @@ def drawn(obedience: float) -> probe.Renderer:
 
 @pytest.mark.parametrize("obedience", [1.0, 0.5, 0.0])
 def test_the_response_is_the_obedience(obedience: float) -> None:
-    found = probe.probe(lambda picture: drawn(obedience), [drawn(1.0)], landmarks=False)
+    found = probe.probe(lambda picture: drawn(obedience), [sitter], landmarks=False)
     assert list(found) == ["jaw", "lips", "blink", "head"]
     for response in found.values():
         assert response.along == pytest.approx(obedience, abs=0.05)
@@ -47,22 +52,22 @@ def test_a_change_in_the_wrong_place_is_no_response() -> None:
         other[:, [jaw, left]] = curves[:, [left, jaw]]
         return drawn(1.0)(other, head)
 
-    found = probe.probe(lambda picture: swapped, [drawn(1.0)], landmarks=False)
+    found = probe.probe(lambda picture: swapped, [sitter], landmarks=False)
     assert found["jaw"].along < 0.1
     assert found["lips"].along == pytest.approx(1.0, abs=0.05)
 
 
 def test_one_condition_moves_and_returns() -> None:
     for condition in probe.CONDITIONS:
-        curves, head = probe.conditions(condition)
-        assert curves.shape == (17, 52) and head.shape == (17, 6)
-        assert not curves[[0, -1]].any() and not head[[0, -1]].any()
-        assert head[8, 0] == pytest.approx(condition.yaw)
+        curves, angles = probe.conditions(condition)
+        assert curves.shape == (17, 52) and angles.shape == (17, 3)
+        assert not curves[[0, -1]].any() and not angles[[0, -1]].any()
+        assert angles[8, 0] == pytest.approx(condition.yaw)
         assert curves[8].max() == pytest.approx(condition.height)
 
 
 def test_median_over_people() -> None:
     obedience = iter([0.2, 0.9, 0.6])
-    found = probe.probe(lambda picture: drawn(next(obedience)), [drawn(1.0)] * 3, landmarks=False)
+    found = probe.probe(lambda picture: drawn(next(obedience)), [sitter] * 3, landmarks=False)
     assert found["jaw"].along == pytest.approx(0.6, abs=0.05)
     assert len(probe.table(found).rows) == 4

@@ -1,0 +1,100 @@
+"""Factory people who hold still until told: the truth for the response probe.
+
+    python -m avatar.recipes.sitters --preset mini --people 4
+
+A sitter has one face, camera, light and background, faces the camera without expression, and is rendered on
+demand. Seeds start where training clips never come. About 8 s a person on one core.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from avatar.drivers.curves import CURVES
+from avatar.drivers.mesh import rotation
+from avatar.probe import Array, Frames, Renderer, Response, probe, table
+from avatar.recipes import factory
+from avatar.recipes.acting import Act
+from avatar.recipes.figure import act_out, draw_frame
+from avatar.recipes.people import pose_head
+
+if TYPE_CHECKING:
+    from avatar.animator import Animator
+
+FIRST_SEED = 2_000_000_000
+TORSO_SHARE = 0.5  # of the head's shift that the shoulders join in; there is none here
+
+
+class Sitter:
+    """One person. Called with curves (n, 52) and angles (n, 3), gives frames and the head track (n, 6)."""
+
+    def __init__(self, seed: int, size: int = 256) -> None:
+        rng = np.random.default_rng(seed)
+        self.take = factory.draw_take(rng, size * factory.SAMPLES)
+        self.drawn: dict[bytes, NDArray[np.uint8]] = {}
+
+    @classmethod
+    def some(cls, count: int, size: int = 256) -> list[Sitter]:
+        """The first `count` people whose face the face mesh finds at rest."""
+        found: list[Sitter] = []
+        seed = FIRST_SEED
+        rest = np.zeros((1, len(CURVES)), np.float32), np.zeros((1, 3), np.float32)
+        while len(found) < count:
+            sitter = cls(seed, size)
+            if factory.find_landmarks(sitter(*rest)[0][0]) is not None:
+                found.append(sitter)
+            seed += 1
+        return found
+
+    def __call__(self, curves: Array, angles: Array) -> tuple[Frames, Array]:
+        act = Act(
+            curves=np.concatenate([np.zeros((1, len(CURVES)), np.float32), curves]),
+            angles=np.concatenate([np.zeros((1, 3), np.float32), angles]),
+            shift=np.zeros((1 + len(curves), 3), np.float32),
+            expression="neutral",
+            kind="still",
+        )
+        pose = pose_head(self.take.figure.person, rotation(act.angles), act.shift, TORSO_SHARE)
+        frames = [self._frame(*row) for row in zip(curves, angles, strict=True)]
+        return np.stack(frames), factory.head_track(self.take, act, pose)
+
+    def _frame(self, curves: Array, angles: Array) -> NDArray[np.uint8]:
+        """One picture; grain and noise are always the same, so that only the condition makes a difference."""
+        key = curves.tobytes() + angles.tobytes()
+        if key not in self.drawn:
+            take = self.take
+            pose = pose_head(take.figure.person, rotation(angles[None]), np.zeros((1, 3)), TORSO_SHARE)
+            points = act_out(take.figure, curves[None], pose)
+            gap = float(factory.openness(take.figure, points)[0])
+            drawing = draw_frame(take.figure, points[0], pose, 0, gap, take.camera, take.light)
+            self.drawn[key] = factory.develop(drawing, take, np.random.default_rng(0))
+        return self.drawn[key]
+
+
+def probe_animator(animator: Animator, people: int = 4) -> dict[str, Response]:
+    """Median response of an animator over people it has not seen."""
+
+    def model(reference: NDArray[np.uint8]) -> Renderer:
+        return lambda curves, head: animator.render(reference, curves, head)
+
+    return probe(model, Sitter.some(people))
+
+
+def main(
+    preset: Annotated[str, typer.Option(help="set of nets")] = "mini",
+    people: Annotated[int, typer.Option(help="how many people the median is over")] = 4,
+) -> None:
+    """Print the response of the nets to every condition."""
+    from rich.console import Console
+
+    from avatar.animator import Animator
+
+    Console().print(table(probe_animator(Animator.from_pretrained(preset), people)))
+
+
+if __name__ == "__main__":
+    typer.run(main)
