@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from avatar.backbone.causal import Kernel
 from avatar.backbone.decode import DecoderConfig
+from avatar.backbone.dit import DiTConfig
 from avatar.backbone.vae_nets import VAEConfig
 
 FULL: Kernel = (3, 3, 3)
@@ -20,6 +21,7 @@ class Preset:
     """
 
     vae: VAEConfig
+    dit: DiTConfig
     decoder: DecoderConfig | None
 
 
@@ -37,6 +39,17 @@ MINI = Preset(
         stochastic=False,
         linear_shortcut=True,
     ),
+    dit=DiTConfig(
+        in_channels=16,
+        condition_channels=32,  # latents of the reference and of the driven reference
+        out_channels=16,
+        hidden=320,
+        heads=5,
+        double_blocks=2,
+        single_blocks=6,
+        rope_channels=(16, 24, 24),
+        scalars=2,  # head motion and expressiveness
+    ),
     decoder=DecoderConfig(widths=(40, 80, 160), blocks=1),
 )
 
@@ -46,6 +59,18 @@ HUNYUAN = Preset(
         kernels=((FULL, FULL),) * 4,
         layers_per_block=2,
         scaling_factor=0.476986,
+    ),
+    dit=DiTConfig(
+        in_channels=16,
+        out_channels=16,
+        hidden=3072,
+        heads=24,
+        double_blocks=20,
+        single_blocks=40,
+        rope_channels=(16, 56, 56),
+        text_dim=4096,
+        pooled_dim=768,
+        guidance_embed=True,
     ),
     decoder=None,
 )

@@ -1,0 +1,318 @@
+"""Diffusion transformer over video latents: dual-stream blocks, then single-stream blocks.
+
+Shape legend: B batch, C channels, T H W latent frames, height, width, N video tokens, L text tokens, D hidden
+channels. Sequences hold the video first and the text, which may be missing altogether, last. Parameter names
+are those of the public HunyuanVideo weights (section 1.2 of the design).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from avatar.backbone.attention import (
+    Grid,
+    Rotation,
+    apply_rope,
+    attention,
+    layer_norm,
+    modulate,
+    rms_norm,
+    rope_3d,
+)
+from avatar.backbone.embed import MLP, PooledEmbedder, ScalarEmbedder, TextRefiner
+from avatar.backbone.tiling import unfold
+
+TIME_SCALE = 1000.0  # scalars and guidance are embedded as times of 0..1000 are
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTConfig:
+    """Sizes of a `DiT`.
+
+    Attributes:
+        in_channels: of the latents.
+        condition_channels: latents (reference, driven reference, ...) joined to the input on the channel
+        axis.
+        out_channels: of the prediction.
+        rope_channels: channels of a head rotated by time, height and width; their sum is the head's size.
+        text_dim: channels of the text tokens; 0 for a net without a text stream.
+        pooled_dim: channels of the pooled text; 0 for none.
+        refiner_blocks: of the text refiner.
+        guidance_embed: whether a distilled guidance scale is embedded.
+        scalars: how many numbers in [0, 1] are embedded like the time and added to it.
+    """
+
+    in_channels: int
+    condition_channels: int = 0
+    out_channels: int
+    hidden: int
+    heads: int
+    double_blocks: int
+    single_blocks: int
+    rope_channels: Grid
+    rope_theta: float = 256.0
+    mlp_ratio: float = 4.0
+    patch: Grid = (1, 2, 2)
+    qkv_bias: bool = True
+    text_dim: int = 0
+    pooled_dim: int = 0
+    refiner_blocks: int = 2
+    guidance_embed: bool = False
+    scalars: int = 0
+
+
+class BlockAdapter(Protocol):
+    """Something that changes the video tokens after a block, already holding its own condition."""
+
+    def after_double(self, index: int, tokens: Tensor, grid: Grid) -> Tensor:
+        """Video tokens (B, N, D) after dual-stream block `index`; same shape back."""
+        ...
+
+    def after_single(self, index: int, tokens: Tensor, grid: Grid) -> Tensor:
+        """Video tokens (B, N, D) after single-stream block `index`; same shape back."""
+        ...
+
+
+class HeadNorm(nn.Module):
+    """RMS norm of queries or keys, per head, in float32."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rms_norm(x, self.weight)
+
+
+class Modulation(nn.Module):
+    """Condition vector (B, D) to `count` vectors (B, D); zero at the start: every block is the identity."""
+
+    def __init__(self, hidden: int, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.linear = nn.Linear(hidden, count * hidden)
+
+    def forward(self, vector: Tensor) -> tuple[Tensor, ...]:
+        return self.linear(F.silu(vector)).chunk(self.count, dim=-1)
+
+
+class DoubleBlock(nn.Module):
+    """Video and text with their own weights, joined in attention only; without text the video half alone."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        hidden, head = config.hidden, config.hidden // config.heads
+        self.heads = config.heads
+        self.streams = ("img", "txt") if config.text_dim else ("img",)
+        for s in self.streams:
+            self.add_module(f"{s}_mod", Modulation(hidden, 6))
+            self.add_module(f"{s}_attn_qkv", nn.Linear(hidden, 3 * hidden, bias=config.qkv_bias))
+            self.add_module(f"{s}_attn_q_norm", HeadNorm(head))
+            self.add_module(f"{s}_attn_k_norm", HeadNorm(head))
+            self.add_module(f"{s}_attn_proj", nn.Linear(hidden, hidden))
+            self.add_module(f"{s}_mlp", MLP(hidden, int(hidden * config.mlp_ratio)))
+
+    def forward(
+        self, img: Tensor, txt: Tensor | None, vector: Tensor, rotation: Rotation, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Video tokens (B, N, D) and text tokens (B, L, D) or None, same shapes back."""
+        tokens = {"img": img} if txt is None else {"img": img, "txt": txt}
+        qkv, modulations = [], {}
+        for s, x in tokens.items():
+            modulations[s] = m = self.get_submodule(f"{s}_mod")(vector)
+            q, k, v = (
+                self.get_submodule(f"{s}_attn_qkv")(modulate(layer_norm(x), m[0], m[1]))
+                .unflatten(-1, (3, self.heads, -1))
+                .unbind(2)
+            )
+            q, k = self.get_submodule(f"{s}_attn_q_norm")(q), self.get_submodule(f"{s}_attn_k_norm")(k)
+            if s == "img":
+                q, k = apply_rope(q, rotation), apply_rope(k, rotation)
+            qkv.append((q, k, v))
+        q, k, v = qkv[0] if txt is None else (torch.cat(parts, dim=1) for parts in zip(*qkv, strict=True))
+        seen = attention(q, k, v, mask).split([x.shape[1] for x in tokens.values()], dim=1)
+        out = []
+        for (s, x), y in zip(tokens.items(), seen, strict=True):
+            _, _, gate1, shift2, scale2, gate2 = modulations[s]
+            x = x + gate1[:, None] * self.get_submodule(f"{s}_attn_proj")(y)
+            y = self.get_submodule(f"{s}_mlp")(modulate(layer_norm(x), shift2, scale2))
+            out.append(x + gate2[:, None] * y)
+        return out[0], out[1] if txt is not None else None
+
+
+class SingleBlock(nn.Module):
+    """Attention and MLP side by side on the joined sequence."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        hidden, head, mlp = (
+            config.hidden,
+            config.hidden // config.heads,
+            int(config.hidden * config.mlp_ratio),
+        )
+        self.heads = config.heads
+        self.sizes = [3 * hidden, mlp]
+        self.linear1 = nn.Linear(hidden, 3 * hidden + mlp)
+        self.linear2 = nn.Linear(hidden + mlp, hidden)
+        self.q_norm = HeadNorm(head)
+        self.k_norm = HeadNorm(head)
+        self.modulation = Modulation(hidden, 3)
+
+    def forward(self, x: Tensor, vector: Tensor, rotation: Rotation, mask: Tensor | None) -> Tensor:
+        """Video tokens, then text tokens, (B, N + L, D), same shape back."""
+        shift, scale, gate = self.modulation(vector)
+        qkv, hidden = self.linear1(modulate(layer_norm(x), shift, scale)).split(self.sizes, dim=-1)
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
+        q, k = self.q_norm(q), self.k_norm(k)
+        count = len(rotation[0])
+        if count == x.shape[1]:
+            q, k = apply_rope(q, rotation), apply_rope(k, rotation)
+        else:
+            q, k = (torch.cat([apply_rope(y[:, :count], rotation), y[:, count:]], dim=1) for y in (q, k))
+        joined = torch.cat([attention(q, k, v, mask), F.gelu(hidden, approximate="tanh")], dim=-1)
+        return x + gate[:, None] * self.linear2(joined)
+
+
+class FinalLayer(nn.Module):
+    """Norm, shift and scale by the condition vector, projection to patches; zero at the start."""
+
+    def __init__(self, hidden: int, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden, channels)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden, 2 * hidden))
+
+    def forward(self, x: Tensor, vector: Tensor) -> Tensor:
+        """(B, N, D) to (B, N, C * patch)."""
+        shift, scale = self.adaLN_modulation(vector).chunk(2, dim=-1)
+        return self.linear(modulate(layer_norm(x), shift, scale))
+
+
+class PatchEmbed(nn.Module):
+    """Latents (B, C, T, H, W) to tokens (B, N, D), one per patch."""
+
+    def __init__(self, channels: int, hidden: int, patch: Grid) -> None:
+        super().__init__()
+        self.proj = nn.Conv3d(channels, hidden, patch, patch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x).flatten(2).transpose(1, 2)
+
+
+class DiT(nn.Module):
+    """Predicts from noisy latents, their time and their conditions; what it predicts is the caller's choice.
+
+    `recompute` trades time for memory in training: activations inside blocks are computed again going back.
+    """
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.recompute = False
+        hidden = config.hidden
+        self.img_in = PatchEmbed(config.in_channels + config.condition_channels, hidden, config.patch)
+        self.time_in = ScalarEmbedder(hidden)
+        if config.text_dim:
+            self.txt_in = TextRefiner(
+                config.text_dim, hidden, config.heads, config.mlp_ratio, config.refiner_blocks
+            )
+        if config.pooled_dim:
+            self.vector_in = PooledEmbedder(config.pooled_dim, hidden)
+        if config.guidance_embed:
+            self.guidance_in = ScalarEmbedder(hidden)
+        if config.scalars:
+            self.scalars_in = ScalarEmbedder(hidden, config.scalars)
+        self.double_blocks = nn.ModuleList(DoubleBlock(config) for _ in range(config.double_blocks))
+        self.single_blocks = nn.ModuleList(SingleBlock(config) for _ in range(config.single_blocks))
+        self.final_layer = FinalLayer(hidden, config.out_channels * prod(config.patch))
+        self._init_weights()
+
+    def _init_weights(self) -> None:
+        """Xavier everywhere; zero where a block or the net must start as the identity or as zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, Modulation | FinalLayer):
+                for parameter in module.parameters():
+                    nn.init.zeros_(parameter)
+
+    def forward(
+        self,
+        x: Tensor,
+        time: Tensor,
+        condition: Tensor | None = None,
+        *,
+        text: Tensor | None = None,
+        text_mask: Tensor | None = None,
+        pooled: Tensor | None = None,
+        guidance: Tensor | None = None,
+        scalars: Tensor | None = None,
+        adapters: Sequence[BlockAdapter] = (),
+        first_frame: int = 0,
+    ) -> Tensor:
+        """One evaluation.
+
+        Args:
+            x: (B, C, T, H, W), noisy latents.
+            time: (B,), 0..1000.
+            condition: (B, condition channels, T, H, W).
+            text: (B, L, text channels), with `text_mask` (B, L), True for tokens that count.
+            pooled: (B, pooled channels).
+            guidance: (B,), the distilled guidance scale.
+            scalars: (B, count) in about [0, 1]; None leaves them out.
+            adapters: called in turn after every block.
+            first_frame: time position of the first latent frame.
+
+        Returns:
+            (B, out channels, T, H, W).
+        """
+        if condition is not None:
+            x = torch.cat([x, condition], dim=1)
+        (frames, height, width), (pt, ph, pw) = x.shape[2:], self.config.patch
+        grid = (frames // pt, height // ph, width // pw)
+        rotation = rope_3d(grid, self.config.rope_channels, self.config.rope_theta, first_frame)
+        vector = self._vector(time, pooled, guidance, scalars)
+        img, txt, mask = self.img_in(x), None, None
+        count = img.shape[1]
+        if text is not None:
+            txt = self.txt_in(text, time, text_mask)
+            if text_mask is not None and not text_mask.all():
+                mask = F.pad(text_mask, (count, 0), value=True)[:, None, None]
+
+        for i, block in enumerate(self.double_blocks):
+            img, txt = self._run(block, img, txt, vector, rotation, mask)
+            for adapter in adapters:
+                img = adapter.after_double(i, img, grid)
+        tokens = img if txt is None else torch.cat([img, txt], dim=1)
+        for i, block in enumerate(self.single_blocks):
+            tokens = self._run(block, tokens, vector, rotation, mask)
+            for adapter in adapters:
+                img = adapter.after_single(i, tokens[:, :count], grid)
+                tokens = img if txt is None else torch.cat([img, tokens[:, count:]], dim=1)
+        patches = self.final_layer(tokens[:, :count], vector)
+        return unfold(patches.unflatten(1, grid), self.config.patch)
+
+    def _vector(
+        self, time: Tensor, pooled: Tensor | None, guidance: Tensor | None, scalars: Tensor | None
+    ) -> Tensor:
+        vector = self.time_in(time[:, None])
+        if pooled is not None:
+            vector = vector + self.vector_in(pooled)
+        if guidance is not None:
+            vector = vector + self.guidance_in(TIME_SCALE * guidance[:, None])
+        if scalars is not None:
+            vector = vector + self.scalars_in(TIME_SCALE * scalars)
+        return vector
+
+    def _run(self, block: nn.Module, *inputs: Tensor | Rotation | None) -> Tensor:
+        if self.recompute and self.training:
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
