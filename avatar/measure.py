@@ -1,9 +1,8 @@
-"""What a run costs: wall time, peak memory, time to the first frame, each in a process of its own."""
+"""What a run costs: wall time, peak memory (Linux only), time to the first frame; each in its own process."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ class Usage(NamedTuple):
 
     wall: float  # seconds
     memory: int  # bytes, peak resident set of the program itself
-    children: int  # bytes, sum of the peak resident sets of its child processes
+    children: int  # bytes, the same of its child processes together
 
 
 def _children(pid: int) -> set[int]:
@@ -46,13 +45,27 @@ def _peak(pid: int) -> int:
     return 0
 
 
-def _watch(pid: int, peaks: dict[int, int], stop: threading.Event) -> None:
-    while not stop.wait(POLL):
-        try:
-            for child in _children(pid):
-                peaks[child] = max(peaks.get(child, 0), _peak(child))
-        except OSError:  # it ended between two looks
-            continue
+class Watcher(threading.Thread):
+    """Looks at the memory of a process and its children until told to stop (Linux)."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.pid = pid
+        self.memory = 0  # bytes, peak of the process
+        self.children = 0  # bytes, largest sum of the peaks of children that lived at the same time
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        before: set[int] = set()
+        while not self.stop.wait(POLL):
+            try:
+                now = _children(self.pid)
+                self.memory = max(self.memory, _peak(self.pid))
+                # Until it calls exec, a child shows the memory of its parent: it counts from the second look on.
+                self.children = max(self.children, sum(_peak(child) for child in now & before))
+                before = now
+            except OSError:  # a process ended between two looks
+                continue
 
 
 def usage(command: Sequence[str], output: IO[bytes] | None = None) -> Usage:
@@ -65,25 +78,21 @@ def usage(command: Sequence[str], output: IO[bytes] | None = None) -> Usage:
     Raises:
         UserError: the command failed; its last line of standard error is in the message.
     """
-    peaks: dict[int, int] = {}
-    stop = threading.Event()
     with tempfile.TemporaryFile() as errors:
         began = time.perf_counter()
         process = subprocess.Popen(command, stdout=output or subprocess.DEVNULL, stderr=errors)
-        watcher = threading.Thread(target=_watch, args=(process.pid, peaks, stop))
+        watcher = Watcher(process.pid)
         watcher.start()
-        _, status, resources = os.wait4(process.pid, 0)
+        process.wait()
         wall = time.perf_counter() - began
-        stop.set()
+        watcher.stop.set()
         watcher.join()
-        process.returncode = os.waitstatus_to_exitcode(status)  # so that Popen knows it was waited for
         if process.returncode != 0:
             errors.seek(0)
             lines = errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
             raise UserError(f"`{' '.join(command)}` failed with code {process.returncode}: {lines[-1]}")
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB on Linux
-    # wait4 gives the largest of the program and its children, of which the program is by far the largest.
-    return Usage(wall, resources.ru_maxrss * unit, sum(peaks.values()))
+    # Not getrusage: its peak begins with the memory of the process that started the program.
+    return Usage(wall, watcher.memory, watcher.children)
 
 
 class Startup(NamedTuple):

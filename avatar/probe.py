@@ -138,7 +138,7 @@ def probe(
     Args:
         model: from a reference picture (S, S, 3) to the renderer of videos of that person.
         people: true renderers, each of one person with a fixed camera, light and background, facing the
-            camera. Beside the frames they say how the head truly moved, shift included: the model is told that.
+            camera. They also say how the head truly moved, shift included, and the model is told that.
         landmarks: also compare landmark tracks (needs faces that the face mesh finds).
     """
     found = [respond(model, truth, landmarks) for truth in people]
