@@ -61,7 +61,7 @@ class Watcher(threading.Thread):
             try:
                 now = _children(self.pid)
                 self.memory = max(self.memory, _peak(self.pid))
-                # Until it calls exec, a child shows the memory of its parent: it counts from the second look on.
+                # Until it calls exec, a child shows its parent's memory: it counts from the second look on.
                 self.children = max(self.children, sum(_peak(child) for child in now & before))
                 before = now
             except OSError:  # a process ended between two looks
