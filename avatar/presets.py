@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from avatar.adapters.audio import AudioAdapterConfig
 from avatar.backbone.causal import Kernel
 from avatar.backbone.decode import DecoderConfig
 from avatar.backbone.dit import DiTConfig
@@ -22,6 +23,7 @@ class Preset:
 
     vae: VAEConfig
     dit: DiTConfig
+    audio: AudioAdapterConfig
     decoder: DecoderConfig | None
 
 
@@ -50,6 +52,15 @@ MINI = Preset(
         rope_channels=(16, 24, 24),
         scalars=2,  # head motion and expressiveness
     ),
+    audio=AudioAdapterConfig(
+        feature_dim=384,
+        width=192,
+        tokens_per_frame=2,
+        hidden=320,
+        heads=5,
+        double_blocks=(0, 1),
+        single_blocks=(1, 3),
+    ),
     decoder=DecoderConfig(widths=(40, 80, 160), blocks=1),
 )
 
@@ -71,6 +82,15 @@ HUNYUAN = Preset(
         text_dim=4096,
         pooled_dim=768,
         guidance_embed=True,
+    ),
+    audio=AudioAdapterConfig(
+        feature_dim=384,
+        width=1024,
+        tokens_per_frame=4,
+        hidden=3072,
+        heads=24,
+        double_blocks=tuple(range(0, 20, 2)),
+        single_blocks=tuple(range(0, 40, 4)),
     ),
     decoder=None,
 )
