@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -83,6 +84,40 @@ def drive(
 
     run.drive(
         ref, audio, out, options, preset=preset, device=device, whisper=whisper, force=force, quiet=quiet
+    )
+
+
+@app.command("eval")
+def evaluate(
+    video: Annotated[Path | None, typer.Argument(help="mp4 to judge", show_default=False)] = None,
+    ref: Annotated[Path | None, typer.Option(help="photo that it was made from")] = None,
+    audio: Annotated[Path | None, typer.Option(help="recording that it was made from")] = None,
+    phones: Annotated[Path | None, typer.Option(help="phones of the recording with their times")] = None,
+    transcript: Annotated[
+        str | None, typer.Option(help="what is said, to be aligned to the recording")
+    ] = None,
+    truth: Annotated[Path | None, typer.Option(help="known-true video to judge beside it")] = None,
+    face: Annotated[str, _option("face")] = DEFAULT.face,
+    json: Annotated[Path | None, typer.Option(help="file for the figures")] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="judge the nets: do they obey each condition?")
+    ] = False,
+    preset: Annotated[str, typer.Option(help="set of nets, of --probe")] = "mini",
+) -> None:
+    """Judge a talking video by its file and its inputs."""
+    if probe:
+        if find_spec("anny") is None:
+            raise UserError("--probe renders people: install them by `pip install avatar-toolkit[train]`")
+        from avatar.recipes import sitters
+
+        sitters.main(preset)
+        return
+    if video is None or ref is None:
+        raise UserError("avatar eval needs a VIDEO and --ref, the photo that it was made from")
+    from avatar import evaluate
+
+    evaluate.run(
+        video, ref, audio, phones=phones, transcript=transcript, truth=truth, face=face, json_out=json
     )
 
 

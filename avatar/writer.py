@@ -19,8 +19,9 @@ from avatar.version import __version__
 # BT.601: written into the file for players that read the tag, and what OpenCV assumes without reading it.
 MATRIX = "smpte170m"
 TAGS = f"setparams=colorspace={MATRIX}:color_primaries=bt709:color_trc=bt709:range=tv"
-# veryfast at crf 12 gives a still photo back as well as medium at crf 16 (within 0.3 dB) in half the time.
-PRESET = "veryfast"
+# Background PSNR and CPU time of a 512 px portrait that speaks, crf 12: veryfast 39.3 dB, 6 ms a frame;
+# medium 40.2 dB, 12 ms; veryfast with finer colour and an even quantiser 40.1 dB, 6 ms. 4:2:0 itself allows 41.4 dB.
+X264 = ["-preset", "veryfast", "-x264-params", "chroma-qp-offset=-6:aq-mode=0"]
 
 
 def check_output(path: str | Path, force: bool = False) -> Path:
@@ -93,7 +94,7 @@ class VideoWriter:
         size = "x".join(map(str, self._size))
         frames = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-framerate", str(fps), "-i", "pipe:0"]
         convert = f"scale=out_color_matrix={MATRIX}:out_range=tv:{ffmpeg.EXACT},format=yuv420p,{TAGS}"
-        video = ["-map", "0:v:0", "-vf", convert, "-c:v", "libx264", "-preset", PRESET, "-crf", str(crf)]
+        video = ["-map", "0:v:0", "-vf", convert, "-c:v", "libx264", *X264, "-crf", str(crf)]
         made_by = f"comment=synthetic, by avatar-toolkit {__version__}"
         target = ["-map_metadata", "-1", "-metadata", made_by, "-movflags", "+faststart", "-f", "mp4"]
         target += ["-y", f"file:{self._part}"]
