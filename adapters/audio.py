@@ -66,7 +66,7 @@ def align(
     """
     slots = GROUP * (first_frame + torch.arange(latent_frames))[:, None] - GROUP + 1 + torch.arange(GROUP)
     times = start + (slots.clamp(min=0).double() + 0.5) / fps
-    # Round half up (not to even, which would step unevenly at 50 fps); the small term absorbs rounding errors.
+    # Round half up: half to even would step unevenly at 50 fps. The small term absorbs rounding errors.
     firsts = (times * FEATURE_RATE + 0.5 + 1e-6).floor().long() - WINDOW // 2
     indices = (firsts[..., None] + torch.arange(WINDOW)).clamp(0, features.shape[-2] - 1)
     return features[..., indices, :]
