@@ -136,7 +136,7 @@ def add_eyes(rng: np.random.Generator, curves: Array, blinks: bool) -> None:
             if 1 <= start + i < rows:
                 blink[start + i] = level
     for index in curve_indices("eyeBlink"):
-        curves[:, index] = np.clip(blink * rng.uniform(0.92, 1.0) + rng.uniform(0, 0.12), 0, 1)
+        curves[:, index] = np.clip(blink * rng.uniform(0.95, 1.0) + rng.uniform(0, 0.06), 0, 1)
     jump = int(rng.integers(1, rows)) if rng.random() < 0.4 else rows
     for name_low, name_high, spread in (("eyeLookDown", "eyeLookUp", 0.25), ("eyeLookOut", "eyeLookIn", 0.3)):
         level = np.full(rows, rng.normal(0, spread), np.float32) + 0.02 * smooth_walk(rng, rows, 2)

@@ -52,8 +52,11 @@ Array = NDArray[np.float32]
 FRAMES = 17
 SAMPLES = 2  # per pixel and direction
 RANDOM_SHARE = 0.3  # of clips whose mouth follows no speech
+HEAD_CENTRE = np.float32(
+    [0, -0.019, 0.475]
+)  # face heights, from the middle of landmarks 10 and 152, as in avatar.drivers.mesh
 CURVE_RATE, SAMPLE_RATE = 100, 16000  # Hz
-FOREHEAD, CHIN = (0.0, -0.7919), (0.0, -0.6177)  # template x, y of landmarks 10 and 152
+FOREHEAD, CHIN = (0.0, -0.777), (0.0, -0.6177)  # template x, y of landmarks 10 and 152
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,10 +179,9 @@ def head_track(take: Take, act: Act, pose: Pose) -> Array:
     """Head pose of the frames relative to the reference, (T, 6); see the module's description."""
     turns = rotation(act.angles)
     angles = head_angles(turns[1:] @ turns[0].T)
-    # The centre that avatar.drivers.mesh turns the head about: behind the middle of the face.
     top, chin = face_points(take.figure)
     rest = take.figure.person.rest
-    centre = rest[top] * 0.5 + rest[chin] * 0.5 + np.float32([0, -0.05, 0.40]) * take.face_height
+    centre = (rest[top] + rest[chin]) / 2 + HEAD_CENTRE * take.face_height
     world = pose.of_head(centre[None])[:, 0]
     screen = take.camera.project(world)
     scale = take.camera.focal / screen[0, 2] * take.face_height  # px per face height

@@ -25,6 +25,7 @@ HAIRLINE = (  # azimuth in degrees from the front, template height of the hair's
     (0, 25, 40, 52, 62, 70, 78, 86, 96, 108, 122, 140, 180),
     (-0.796, -0.797, -0.790, -0.775, -0.752, -0.733, -0.712, -0.712, -0.757, -0.715, -0.668, -0.650, -0.640),
 )
+CLEARANCE = 0.0006  # m, of short hair over the skin
 CELL = 0.02  # m, of the torso's relief
 CURLS = 7.0  # turns of a wave along a strand of full frequency
 
@@ -74,7 +75,7 @@ STYLES = {
     "fringe": Style(name="fringe", top=0.07, sides=0.05, back=0.05, lift=0.016, comb=(0.2, 0, -1), fall=0.35, fringe=0.05),
     "tousled": Style(name="tousled", top=0.07, sides=0.04, back=0.05, lift=0.028, comb=(0.4, -0.3, -0.5), wave=(0.006, 0.25)),
     "curly": Style(name="curly", top=0.10, sides=0.09, back=0.10, lift=0.045, comb=(0, -0.3, 0.2), wave=(0.009, 0.6), clump=0.85),
-    "afro": Style(name="afro", top=0.09, sides=0.085, back=0.09, lift=0.09, comb=(0, -0.2, 0), wave=(0.006, 1.0), fall=0.0, clump=0.4),
+    "afro": Style(name="afro", top=0.075, sides=0.07, back=0.075, lift=0.075, comb=(0, 0, 0), wave=(0.007, 1.2), fall=0.0, clump=0.0),
     "bob": Style(name="bob", top=0.22, sides=0.17, back=0.13, lift=0.022, comb=(1, 0.2, 0.1), parting=0.0, fall=0.75),
     "bob with fringe": Style(
         name="bob with fringe", top=0.22, sides=0.17, back=0.13, lift=0.02, comb=(1, 0.2, 0.1), parting=0.0, fall=0.75, fringe=0.065
@@ -141,7 +142,9 @@ def draw_style(rng: np.random.Generator, person: Person) -> Style:
         changes["parting"] = style.parting * float(rng.choice([-1, 1])) + float(rng.normal(0, 0.006))
         changes["comb"] = style.comb
     else:
-        changes["comb"] = tuple(float(v) for v in np.array(style.comb) + rng.normal(0, (0.3, 0.1, 0.1)))
+        changes["comb"] = tuple(
+            float(v) for v in np.array(style.comb) + rng.normal(0, (0.3, 0.1, 0.1)) * bool(style.fall)
+        )
     if style.wave[0] == 0 and rng.random() < 0.4:
         changes["wave"] = (float(rng.uniform(0, 0.004)), float(rng.uniform(0.1, 0.4)))
     return replace(style, **changes)  # type: ignore[arg-type]
@@ -153,6 +156,10 @@ def scalp_density(place: Array, style: Style) -> Array:
     border = np.interp(azimuth, *HAIRLINE) - style.recede * smooth_step(75, 40, azimuth)
     ragged = 0.0015 * np.sin(azimuth * 1.1) + 0.001 * np.sin(place[..., 0] * 900)
     density = smooth_step(0.004, -0.006, place[..., 1] - border + ragged)
+    outside = (np.hypot(place[..., 0], place[..., 2] + 0.064) > 0.045) | (
+        place[..., 1] < -0.78
+    )  # not the throat
+    density = density * outside
     if style.crown:
         away = np.hypot(place[..., 0] / 1.0, (place[..., 2] + 0.075) / 1.15)
         density = density * smooth_step(
@@ -169,6 +176,7 @@ class HeadField:
         self.centre = ((head.min(0) + head.max(0)) / 2).astype(np.float32)
         body = np.unique(mesh.triangles[mesh.part == BODY])
         outer = body[(mesh.mouth[body] < 0.1) & (mesh.joint_weights[body, 4] > 0.6)]
+        outer = outer[np.hypot(mesh.template[outer, 0], mesh.template[outer, 2] + 0.064) > 0.03]
         away = person.rest[outer] - self.centre
         radius = np.linalg.norm(away, axis=1)
         tree = cKDTree(away / radius[:, None])
@@ -294,7 +302,7 @@ def grow_scalp(
     step = length[guide, None] / (nodes - 1)
     point, path = roots[guide], [roots[guide]]
     unit, _, _ = field.surface(point)
-    heading = _unit(0.6 * unit + comb)
+    heading = _unit((0.6 - 0.4 * style.fall) * unit + comb)
     down = np.array([0.0, 1.0, 0.0])
     layer = style.lift * rng.uniform(0.25, 1.0, (len(guide), 1))
     for k in range(1, nodes):
@@ -302,8 +310,11 @@ def grow_scalp(
         along = comb - (comb * unit).sum(1, keepdims=True) * unit
         share = k / (nodes - 1)
         gravity = fall * min(1.0, 0.3 + 2.0 * share)
-        stand = max(0.0, 1 - 2.2 * share) * np.minimum(1.0, layer / 0.02)
-        heading = _unit(0.75 * heading + (1 - gravity) * along + gravity * down + stand * unit)
+        hanging = fall * smooth_step(field.centre[1] - 0.05, field.centre[1] + 0.03, point[:, 1])[:, None]
+        stand = max(0.0, 1 - 2.2 * share) * np.minimum(1.0, layer / 0.03) * (1 - 0.7 * fall)
+        heading = _unit(
+            0.75 * heading + (1 - gravity) * (1 - hanging) * along + (gravity + hanging) * down + stand * unit
+        )
         point = point + step * heading
         unit, distance, ground = field.surface(point)
         floor = ground + layer[:, 0] * min(1.0, 3.0 * share)
@@ -426,7 +437,9 @@ def short_local(
     axes = axes[:, 1:] - axes[:, :1]
     share = np.linspace(0, 1, nodes)[None, :, None]
     world = length[:, None, None] * (share * _unit(heading)[:, None] + share**2 * bend[:, None])
-    return np.einsum("nkc,nic->nki", world, axes).astype(np.float32)
+    local = np.einsum("nkc,nic->nki", world, axes).astype(np.float32)
+    local[..., 2] = np.maximum(local[..., 2], 0) + CLEARANCE
+    return local
 
 
 def brow_points(rng: np.random.Generator, count: int) -> tuple[Array, Array, Array]:
@@ -449,7 +462,7 @@ def brow_points(rng: np.random.Generator, count: int) -> tuple[Array, Array, Arr
         + rng.normal(0, 0.2, count)
     )
     direction = np.stack([np.cos(angle), np.sin(angle)], 1)
-    return np.stack([x, middle + half * across], 1), direction, rng.uniform(0.004, 0.008, count)
+    return np.stack([x, middle + half * across], 1), direction, rng.uniform(0.004, 0.0075, count)
 
 
 class FaceMap:
@@ -550,7 +563,7 @@ def grow_hair(
             parts.append(np.full(len(triangle), part)),
         )
 
-    brow_count = int(rng.uniform(70, 260))
+    brow_count = int(rng.uniform(160, 420))
     for side in (1, -1):
         place, direction, size = brow_points(rng, brow_count)
         triangle, weights = face.find(place * np.array([side, 1]))

@@ -93,7 +93,7 @@ def draw_look(rng: np.random.Generator, person: Person) -> Look:
         lip_gloss=float(rng.uniform(0.2, 1.0) + 0.5 * makeup),
         tongue=np.float32((0.45, 0.14, 0.13)) * np.float32(np.exp(rng.normal(0, 0.15))),
         teeth=enamel * np.float32(rng.uniform(0.55, 1.0)),
-        sclera=np.float32((0.72, 0.66, 0.62)) * np.float32(rng.uniform(0.75, 1.1)),
+        sclera=np.float32((0.80, 0.75, 0.71)) * np.float32(rng.uniform(0.8, 1.15)),
         iris=iris.astype(np.float32),
         iris_rim=(iris * rng.uniform(0.2, 0.5)).astype(np.float32),
         pupil=float(rng.uniform(0.3, 0.55)),
@@ -218,7 +218,7 @@ def paint_skin(
         return np.exp(-(((side - bx) / width) ** 2) - ((y - by) / height) ** 2)
 
     contrast = rng.uniform(0.5, 1.4)
-    blood = rng.uniform(0.3, 1.3) * (
+    blood = rng.uniform(0.1, 0.9) * (
         0.30 * blob(0.045, -0.695, 0.02, 0.016) + 0.28 * blob(0, -0.692, 0.012, 0.012) + 0.12 * blob(0, -0.63, 0.02, 0.015)
         + 0.20 * blob(0.088, -0.72, 0.012, 0.05) + 0.15 * atlas.lids
     )  # fmt: skip

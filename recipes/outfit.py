@@ -44,15 +44,16 @@ def _grid(rows: int, columns: int, closed: bool) -> NDArray[np.int32]:
 def neckline(template: Array, cut: str, depth: float) -> Array:
     """Metres below the edge of a garment, negative above it, for template points (..., 3)."""
     x, y, z = np.abs(template[..., 0]), template[..., 1], template[..., 2]
-    front = smooth_step(-0.05, -0.09, z)
-    slope = {"wide": 0.11, "v-neck": 0.075, "shirt": 0.06, "suit": 0.075}.get(cut, 0.065)
     around = np.hypot(x, (z + 0.045) * 1.1)
-    edge = np.interp(around, (slope * 0.75, slope, slope * 1.6), (-0.565, -0.545, -0.62))
-    if cut in ("v-neck", "suit"):
-        edge = edge + front * depth * np.maximum(0, 1 - x / (0.03 + 0.55 * depth))
-    elif cut == "wide":
-        edge = edge + front * depth * 0.6 * np.sqrt(np.maximum(0, 1 - (x / 0.1) ** 2))
-    return (y - edge).astype(np.float32)
+    below = around - (0.078 if cut == "wide" else 0.064)
+    if cut in ("v-neck", "suit", "wide"):
+        slope = (
+            1 - x / (0.055 + 0.25 * depth) if cut != "wide" else np.sqrt(np.maximum(0, 1 - (x / 0.1) ** 2))
+        )
+        throat = smooth_step(-0.06, -0.075, z) * np.maximum(0, slope) * depth
+        below = below - throat * smooth_step(-0.40, -0.44, y - throat) * 2.0
+        below = np.where((throat > 0) & (y < -0.53 + throat), np.minimum(below, y + 0.53 - throat), below)
+    return below.astype(np.float32)
 
 
 def garment(rng: np.random.Generator, person: Person, mesh: HeadMesh, normals: Array, cut: str) -> Piece:
@@ -62,13 +63,18 @@ def garment(rng: np.random.Generator, person: Person, mesh: HeadMesh, normals: A
     body = body[low[body].all(1)]
     used, triangles = np.unique(body, return_inverse=True)
     template = mesh.template[used]
-    inside = smooth_step(-0.006, 0.006, neckline(template, cut, rng.uniform(0.03, 0.11)))
+    depth = float(rng.uniform(0.03, 0.10))
     thick = rng.uniform(0.003, 0.012)
     phase, pitch = rng.uniform(0, 6.28, 3), rng.uniform(25, 70, 3)
     folds = sum(
         np.sin(template @ (rng.normal(0, 1, 3) * pitch[i]) + phase[i]) for i in range(3)
     ) * rng.uniform(0, 0.0015)
-    lift = -0.006 + inside * (0.006 + thick + folds)
+    edge = neckline(template, cut, depth)
+    rib = rng.uniform(0, 0.004) * np.exp(-(((edge - 0.012) / 0.012) ** 2))
+    # Straight through the edge, so that the border does not show the mesh.
+    lift = np.interp(edge, (-0.03, 0, 0.03), (-0.012, 0, thick)) + (edge > 0) * (
+        folds * np.clip(edge / 0.05, 0, 1) + rib
+    )
     points = person.rest[used] + normals[used] * lift[:, None]
     texel = np.stack([template[:, 0], template[:, 1] + 0.5 * template[:, 2]], 1) / TILE_SIZE
     return Piece(
@@ -102,7 +108,7 @@ def tube(
     """
     columns = 64
     angle = (
-        np.linspace(-np.pi + opening, np.pi - opening, columns)
+        np.linspace(opening, 2 * np.pi - opening, columns)
         if opening
         else np.arange(columns) / columns * 2 * np.pi - np.pi
     )
@@ -117,7 +123,7 @@ def tube(
     if smooth:
         outline[:] = outline.max()
     foot = person.joints[0, 1] + 0.012
-    front = 0.5 + 0.5 * np.cos(angle)  # the angle is measured from the throat's back: 0 is in front here
+    front = 0.5 + 0.5 * np.cos(angle)  # the throat is at angle 0
     spread = outline[None] + profile[:, :1]
     x = spread * np.sin(angle + np.pi)[None]
     z = axis[1] + spread * np.cos(angle + np.pi)[None]
@@ -179,16 +185,6 @@ def collar(rng: np.random.Generator, person: Person, mesh: HeadMesh, cut: str) -
                 np.stack([0.02 + 0.022 * np.cos(turn), 0.03 * np.sin(turn) + 0.012], 1),
                 CLOTH,
                 drop=0.01,
-            )
-        ]
-    if cut == "crew":
-        return [
-            tube(
-                person,
-                mesh,
-                np.array([[0.0, -0.012], [0.005, -0.008], [0.006, 0.002], [0.003, 0.008]]),
-                CLOTH,
-                drop=0.012,
             )
         ]
     return []

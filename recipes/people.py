@@ -36,6 +36,12 @@ LOWEST, WIDEST = (
     0.36,
     0.34,
 )  # m above the body's middle, m from its axis: nothing beyond is ever in the picture
+OWN_REST = (
+    ("eyeWide", 0.0, 0.75),
+    ("browDown", 0.0, 0.25),
+    ("browOuterUp", 0.0, 0.25),
+    ("mouthFrown", -0.15, 0.2),
+)
 FACE_CHANGES = ("cheek", "chin", "ear", "eye", "forehead", "head", "mouth", "neck", "nose", "measure-neck")
 SIDEWAYS = (
     "head-trans-out",
@@ -152,6 +158,7 @@ class People:
         self._shapes = self.model.blendshapes[:, torch.from_numpy(self._keep)].flatten(1)
         first_action = self.model.blendshapes.shape[0] - 2 * len(self.model.local_change_labels) - len(CURVES)
         actions = self._shapes[first_action : first_action + len(CURVES)].numpy()
+        self._own = actions.reshape(len(CURVES), -1, 3)
 
         def mask(name: str) -> Array:
             from PIL import Image
@@ -212,6 +219,12 @@ class People:
             self.model.template_vertices[torch.from_numpy(self._keep)].flatten()
             + (coefficients @ self._shapes)[0]
         )
+        rest = rest.numpy().reshape(-1, 3)
+        # Anny's eyes are narrow at rest; people's differ, and so do their brows and the corners of their mouths.
+        for name, low, high in OWN_REST:
+            level = float(rng.uniform(low, high))
+            for side in ("Left", "Right"):
+                rest = rest + level * self._own[CURVES.index(name + side)]
         heads = self.model.bone_heads_blendshapes[:, self._joints]
         joints = self.model.template_bone_heads[self._joints] + torch.einsum(
             "k,kjc->jc", coefficients[0], heads
@@ -221,7 +234,7 @@ class People:
             gender=gender,
             race=(float(race[0]), float(race[1]), float(race[2])),
             weight=weight,
-            rest=view_axes(rest.numpy().reshape(-1, 3)),
+            rest=view_axes(rest),
             joints=view_axes(joints.numpy()),
         )
 

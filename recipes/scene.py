@@ -93,7 +93,7 @@ def draw_camera(
 ) -> tuple[Camera, float]:
     """A camera that frames a face `face_height` metres tall around the point `middle` (3,) of the head; and the crop's side / face height."""
     frame = float(rng.uniform(2.0, 2.6))
-    distance = float(np.exp(rng.uniform(np.log(0.55), np.log(2.5))))
+    distance = float(np.exp(rng.uniform(np.log(0.7), np.log(3.0))))
     scale = side / (frame * face_height)  # px per metre at the face
     focal = scale * (distance + float(middle[2]))
     jitter = rng.normal(0, 0.035, 2) * side
