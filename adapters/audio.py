@@ -110,7 +110,8 @@ class AudioAdapter(nn.Module):
             nn.Linear(2 * config.width, config.tokens_per_frame * config.width),
         )
         self.token_norm = nn.LayerNorm(config.width)
-        self.places = nn.Parameter(0.02 * torch.randn(GROUP * config.tokens_per_frame, config.width))
+        self.places = nn.Parameter(torch.empty(GROUP * config.tokens_per_frame, config.width))
+        nn.init.uniform_(self.places, -0.03, 0.03)
         self.null = nn.Parameter(torch.zeros(GROUP * config.tokens_per_frame, config.width))
         self.double_layers = nn.ModuleDict({str(i): _CrossAttention(config) for i in config.double_blocks})
         self.single_layers = nn.ModuleDict({str(i): _CrossAttention(config) for i in config.single_blocks})
@@ -131,18 +132,19 @@ class AudioAdapter(nn.Module):
             tokens = torch.where(drop[:, None, None, None], self.null.to(tokens.dtype), tokens)
         return tokens + self.places
 
-    def no_audio(self, batch: int, latent_frames: int) -> Tensor:
-        """Tokens of the learned "no audio", (B, T, K, width), for classifier-free guidance."""
-        return (self.null + self.places).expand(batch, latent_frames, -1, -1)
-
-    def bind(self, tokens: Tensor, face: Tensor, scale: float = 1.0) -> "BoundAudio":
+    def bind(
+        self, windows: Tensor | None, face: Tensor, scale: float = 1.0, drop: Tensor | None = None
+    ) -> "BoundAudio":
         """This adapter with its condition, ready to be given to a DiT.
 
         Args:
-            tokens: (B, T, K, width) from `tokens` or `no_audio`.
+            windows: (B, T, 4, 10, C) from `align`; None for the learned "no audio", the other branch of
+                classifier-free guidance.
             face: (B or 1, 1, T or 1, h, w) in [0, 1], at the size of latents or of tokens.
             scale: strength; 0 turns the audio off.
+            drop: (B,) booleans, see `tokens`.
         """
+        tokens = (self.null + self.places)[None, None] if windows is None else self.tokens(windows, drop)
         return BoundAudio(self, tokens, face, scale)
 
 
@@ -165,7 +167,8 @@ class BoundAudio:
             return x
         frames, height, width = grid
         asked = x.reshape(x.shape[0] * frames, height * width, -1)
-        heard = layers[str(index)](asked, self.tokens.flatten(0, 1)).reshape(x.shape)
+        audio = self.tokens.expand(x.shape[0], frames, -1, -1).flatten(0, 1)
+        heard = layers[str(index)](asked, audio).reshape(x.shape)
         face = F.adaptive_avg_pool3d(self.face.to(x.dtype), (None, height, width)).expand(
             -1, -1, frames, -1, -1
         )

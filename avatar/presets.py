@@ -43,7 +43,7 @@ MINI = Preset(
     ),
     dit=DiTConfig(
         in_channels=16,
-        condition_channels=32,  # latents of the reference and of the driven reference
+        condition_channels=36,  # latents of the reference and of the driven reference, hole of four frames
         out_channels=16,
         hidden=320,
         heads=5,

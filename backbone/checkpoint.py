@@ -4,7 +4,7 @@ import json
 import os
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import torch
 from safetensors import safe_open
@@ -78,13 +78,18 @@ def from_json(config_class: Any, values: dict[str, Any], source: str) -> Any:
     if unknown:
         raise ValueError(f"{source}: unknown fields of {config_class.__name__}: {', '.join(sorted(unknown))}")
     built = {
-        name: from_json(hints[name], value, source) if is_dataclass(hints[name]) else _tuples(value)
+        name: from_json(_dataclass(hints[name]), value, source) if isinstance(value, dict) else _tuples(value)
         for name, value in values.items()
     }
     try:
         return config_class(**built)
     except TypeError as error:
         raise ValueError(f"{source}: {error}") from error
+
+
+def _dataclass(hint: Any) -> Any:
+    """The dataclass a hint names, alone or as `Config | None`."""
+    return hint if is_dataclass(hint) else next(part for part in get_args(hint) if is_dataclass(part))
 
 
 def _tuples(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Which floating-point type is fast where; chosen by the hardware's abilities, so equal machines give equal frames."""
+"""Which floating-point type is fast where, by what the hardware can do: equal machines give equal frames."""
 
 from contextlib import AbstractContextManager, nullcontext
 

@@ -81,7 +81,7 @@ def test_windows_of_a_long_video_agree() -> None:
 
 def test_fresh_adapter_is_the_identity() -> None:
     adapter, x = AudioAdapter(CONFIG), randn(2, 24, 16)
-    bound = adapter.bind(adapter.tokens(windows()), torch.ones(1, 1, 1, 2, 4))
+    bound = adapter.bind(windows(), torch.ones(1, 1, 1, 2, 4))
     assert torch.equal(bound.after_double(0, x, GRID), x)
     assert torch.equal(bound.after_single(1, x, GRID), x)
 
@@ -91,11 +91,11 @@ def test_audio_changes_nothing_outside_the_face() -> None:
     face = torch.zeros(2, 1, 3, 2, 4)
     face[0, :, 1, 0, 2] = 1
     face[1, :, :, 1, 3] = 0.5
-    bound = adapter.bind(adapter.tokens(windows()), face)
+    bound = adapter.bind(windows(), face)
     for y in (bound.after_double(0, x, GRID), bound.after_single(1, x, GRID)):
         changed = (y - x).abs().amax(2).view(2, *GRID) > 0
         assert torch.equal(changed, face[:, 0] > 0)
-    full = adapter.bind(adapter.tokens(windows()), torch.ones(1, 1, 1, 2, 4)).after_double(0, x, GRID)
+    full = adapter.bind(windows(), torch.ones(1, 1, 1, 2, 4)).after_double(0, x, GRID)
     inside = face.flatten(1)[..., None]
     assert torch.allclose(bound.after_double(0, x, GRID) - x, (full - x) * inside, atol=1e-5)
 
@@ -104,7 +104,7 @@ def test_face_may_come_at_latent_size() -> None:
     adapter, x = loud_adapter(), randn(2, 24, 16)
     face = torch.zeros(1, 1, 1, 4, 8)
     face[..., 0:2, 2:4] = 1
-    y = adapter.bind(adapter.tokens(windows()), face).after_double(0, x, GRID)
+    y = adapter.bind(windows(), face).after_double(0, x, GRID)
     changed = (y - x).abs().amax(2).view(2, *GRID) > 0
     assert changed[:, :, 0, 1].all()
     assert changed.sum() == 6
@@ -116,7 +116,7 @@ def test_latent_frames_hear_their_own_audio_only() -> None:
     heard = windows()
     other = heard.clone()
     other[:, 1] += randn(4, 10, 6, seed=3)
-    a, b = (adapter.bind(adapter.tokens(w), face).after_double(0, x, GRID) for w in (heard, other))
+    a, b = (adapter.bind(w, face).after_double(0, x, GRID) for w in (heard, other))
     changed = (a - b).abs().amax(2).view(2, *GRID) > 1e-6
     assert changed[:, 1].all()
     assert not changed[:, [0, 2]].any()
@@ -124,18 +124,20 @@ def test_latent_frames_hear_their_own_audio_only() -> None:
 
 def test_other_blocks_are_left_alone_and_scale_is_linear() -> None:
     adapter, x = loud_adapter(), randn(2, 24, 16)
-    tokens, face = adapter.tokens(windows()), torch.ones(1, 1, 1, 2, 4)
-    assert adapter.bind(tokens, face).after_single(0, x, GRID) is x
-    assert adapter.bind(tokens, face, 0.0).after_double(0, x, GRID) is x
-    once, twice = (adapter.bind(tokens, face, s).after_double(0, x, GRID) - x for s in (1.0, 2.0))
+    heard, face = windows(), torch.ones(1, 1, 1, 2, 4)
+    assert adapter.bind(heard, face).after_single(0, x, GRID) is x
+    assert adapter.bind(heard, face, 0.0).after_double(0, x, GRID) is x
+    once, twice = (adapter.bind(heard, face, s).after_double(0, x, GRID) - x for s in (1.0, 2.0))
     assert torch.allclose(twice, 2 * once, atol=1e-5)
 
 
 def test_dropped_samples_hear_no_audio() -> None:
-    adapter = loud_adapter()
-    tokens = adapter.tokens(windows(), drop=torch.tensor([True, False]))
-    assert torch.equal(tokens[0], adapter.no_audio(2, 3)[0])
-    assert torch.equal(tokens[1], adapter.tokens(windows())[1])
+    adapter, x, face = loud_adapter(), randn(2, 24, 16), torch.ones(1, 1, 1, 2, 4)
+    mixed = adapter.bind(windows(), face, drop=torch.tensor([True, False])).after_double(0, x, GRID)
+    silent, heard = (adapter.bind(w, face).after_double(0, x, GRID) for w in (None, windows()))
+    assert torch.allclose(mixed[0], silent[0], atol=1e-5)
+    assert torch.allclose(mixed[1], heard[1], atol=1e-5)
+    assert not torch.allclose(silent, heard, atol=1e-2)
 
 
 def test_gradient_reaches_a_fresh_adapter_in_a_dit() -> None:
@@ -153,7 +155,7 @@ def test_gradient_reaches_a_fresh_adapter_in_a_dit() -> None:
     )
     torch.nn.init.normal_(net.final_layer.linear.weight)
     adapter = AudioAdapter(CONFIG)
-    bound = adapter.bind(adapter.tokens(windows()), torch.ones(1, 1, 1, 4, 8))
+    bound = adapter.bind(windows(), torch.ones(1, 1, 1, 4, 8))
     x, time = randn(2, 4, 3, 4, 8), torch.zeros(2)
     out = net(x, time, adapters=[bound])
     assert torch.equal(out, net(x, time))

@@ -1,7 +1,8 @@
 """Causality, streaming, tiling, the linear start and the released layout of the VAE."""
 
+import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -257,3 +258,16 @@ def test_checkpoint_names_what_does_not_fit(tmp_path: Path) -> None:
     save_file(tensors, path, metadata | {"config": metadata["config"].replace("stochastic", "stochastics")})
     with pytest.raises(ValueError, match="unknown fields of VAEConfig: stochastics"):
         checkpoint.load(CausalVAE, path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Nested:
+    vae: VAEConfig
+    other: VAEConfig | None
+    names: tuple[str, ...]
+
+
+def test_nested_configs_are_rebuilt() -> None:
+    for other in (None, STRIDED):
+        config = _Nested(vae=PATCHED, other=other, names=("a", "b"))
+        assert checkpoint.from_json(_Nested, json.loads(json.dumps(asdict(config))), "file") == config
