@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from avatar.drivers.mesh import rotation
 from avatar.recipes import scene
 from avatar.recipes.acting import FPS, Act, draw_act
-from avatar.recipes.figure import Drawing, Figure, act_out, draw_figure, draw_frame, shared
+from avatar.recipes.figure import Drawing, Figure, act_out, draw_figure, draw_frame, lip_contact, shared
 from avatar.recipes.people import Pose, pose_head
 from avatar.recipes.render import flow_to_reference, merge_samples
 from avatar.recipes.shards import write
@@ -134,12 +134,7 @@ def face_points(figure: Figure) -> tuple[int, int]:
 
 def openness(figure: Figure, points: Array) -> Array:
     """How far the lips are apart in each frame, 0 closed to 1 wide: points (T, V, 3) -> (T,)."""
-    template = shared().mesh.template
-    lips = shared().mesh.lips > 0.5
-    middle = lips & (np.abs(template[:, 0]) < 0.003) & (template[:, 2] < -0.15)
-    own = np.flatnonzero(middle)
-    upper = own[np.argmax(np.where(template[own, 1] < -0.6608, template[own, 1], -9))]
-    lower = own[np.argmin(np.where(template[own, 1] > -0.6608, template[own, 1], 9))]
+    upper, lower = lip_contact(shared().mesh)
     gap = np.linalg.norm(points[:, lower] - points[:, upper], axis=1)
     rest = np.linalg.norm(figure.person.rest[lower] - figure.person.rest[upper])
     return np.clip((gap - rest) / 0.02, 0, 1).astype(np.float32)

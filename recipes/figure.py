@@ -140,11 +140,38 @@ class Figure:
     facts: dict[str, object]
 
 
+def lip_contact(mesh: HeadMesh) -> tuple[int, int]:
+    """The vertices where the middles of upper and lower lip meet."""
+    own = np.flatnonzero(
+        (mesh.lips > 0.5) & (np.abs(mesh.template[:, 0]) < 0.003) & (mesh.template[:, 2] < -0.15)
+    )
+    height = mesh.template[own, 1] - materials.LIP_LINE
+    return int(own[np.argmax(np.where(height < 0.0004, height, -9))]), int(
+        own[np.argmin(np.where(height > 0.0004, height, 9))]
+    )
+
+
+def seat_teeth(rng: np.random.Generator, person: Person, mesh: HeadMesh) -> None:
+    """Move a person's teeth and tongue to where they show as in most mouths: the upper teeth below the upper lip's edge."""
+    line = person.rest[list(lip_contact(mesh)), 1].mean()
+    rows = {part: np.unique(mesh.triangles[mesh.part == part]) for part in (UPPER_TEETH, LOWER_TEETH, TONGUE)}
+    front = {part: own[mesh.template[own, 2] < -0.14] for part, own in rows.items()}
+    upper = line + rng.uniform(0.001, 0.0055) - person.rest[front[UPPER_TEETH], 1].max()
+    lower = line + rng.uniform(0.0015, 0.006) - person.rest[front[LOWER_TEETH], 1].min()
+    for part, shift in (
+        (UPPER_TEETH, upper),
+        (LOWER_TEETH, lower),
+        (TONGUE, lower * 0.5 + rng.uniform(-0.001, 0.003)),
+    ):
+        person.rest[rows[part], 1] += shift
+
+
 def draw_figure(rng: np.random.Generator) -> Figure:
     """A random person with everything on."""
     base = shared()
     mesh = base.mesh
     person = people().draw_person(rng)
+    seat_teeth(rng, person, mesh)
     look = materials.draw_look(rng, person)
     style = draw_style(rng, person)
     normals = vertex_normals(person.rest, mesh.triangles)
@@ -166,7 +193,7 @@ def draw_figure(rng: np.random.Generator) -> Figure:
     inner = mesh.mouth > 0.5
     inner[np.unique(mesh.triangles[(mesh.part >= UPPER_TEETH)])] = True
     air = 0.15 + 0.85 * base.ambient
-    attributes[:, shading.OCCLUSION] = np.where(inner, np.exp(-deep / 0.022) * 1.1, air)
+    attributes[:, shading.OCCLUSION] = np.where(inner, np.exp(-deep / 0.018) * 1.15, air)
     for eye in mesh.eyes:
         away = person.rest[eye] - person.rest[eye].mean(0)
         attributes[eye, shading.LOCAL_X :] = away / np.linalg.norm(away, axis=1, keepdims=True)

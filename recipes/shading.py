@@ -283,11 +283,11 @@ def shade(
                     albedo[c] = colour + white * (paint[P_SCLERA, c] * pink - colour)
             elif kind == TEETH or kind == TONGUE:
                 part = MOUTH_PART
-                air *= np.float32(0.25) + openness
+                air *= np.float32(0.45) + np.float32(0.7) * openness
                 for q in range(lights):
                     reach[q] *= air
                 if kind == TEETH:
-                    wrap, gloss, power = np.float32(0.5), np.float32(0.5), np.float32(60)
+                    wrap, gloss, power = np.float32(0.5), np.float32(0.2), np.float32(50)
                     place = att[COORDINATE_U] * TEETH_COUNT
                     # Real arches have wide middle incisors: squeeze the coordinate towards the sides.
                     seam = abs(place - np.floor(place) - np.float32(0.5)) * 2
