@@ -22,6 +22,7 @@ from avatar.report import File, Picture, Report, Speech, table
 
 POINTS = 478  # of the face mesh, irises included
 WINDOW = 1.25  # the mesh looks at the generated region times this, so that a small face is found too
+SETTLING = 5  # passes over the first frame: the mesh wanders until it has its own points to start from
 FACE_GROWTH = (
     1.15  # the face oval ends under the hair line and above the neck: grown before it masks the face
 )
@@ -34,12 +35,13 @@ class FaceTracker:
     Kept apart from the tracker of `drivers/face.py`: what judges a video shares nothing with what makes it.
     """
 
-    def __init__(self, window: Region | None = None, still: bool = False) -> None:
-        """`window`: where to look, the whole frame by default; `still`: every picture on its own."""
+    def __init__(self, window: Region | None = None) -> None:
+        """`window`: where to look, the whole frame by default."""
         from mediapipe.python.solutions.face_mesh import FaceMesh
 
         self.window = window
-        self.mesh = FaceMesh(static_image_mode=still, refine_landmarks=True, max_num_faces=1)
+        self.mesh = FaceMesh(static_image_mode=False, refine_landmarks=True, max_num_faces=1)
+        self.passes = SETTLING
 
     def __call__(self, frame: Picture8) -> Array:
         """Points (478, 3) in pixels of the frame, z in the same scale; NaN where there is no face."""
@@ -47,7 +49,9 @@ class FaceTracker:
         x, y, w, h = self.window or Region(0, 0, width, height)
         left, top = max(0, x), max(0, y)
         view = np.ascontiguousarray(frame[top : max(top, y + h), left : max(left, x + w)])
-        found = self.mesh.process(view).multi_face_landmarks
+        for _ in range(self.passes):
+            found = self.mesh.process(view).multi_face_landmarks
+        self.passes = 1
         if not found:
             return np.full((POINTS, 3), np.nan)
         points = np.array([(p.x, p.y, p.z) for p in found[0].landmark])
@@ -126,7 +130,7 @@ class PictureMeter:
     def __init__(self, reference: Picture8, region: Region, identity_every: int) -> None:
         """`reference` and `region` at the video's size; the face is recognised every n-th frame."""
         height, width = reference.shape[:2]
-        points = FaceTracker(window_around(region), still=True)(reference)
+        points = FaceTracker(window_around(region))(reference)
         if np.isnan(points).any():
             raise UserError("the reference picture shows no face")
         self.reference = reference.astype(np.float32)

@@ -217,7 +217,7 @@ def main(
     photos: Annotated[str, typer.Option(help="only these photos, comma between them")] = "",
     audios: Annotated[str, typer.Option(help="only these recordings, comma between them")] = "",
     drive: Annotated[str, typer.Option(help="further options of `avatar drive`, in one string")] = "",
-    identity_every: Annotated[int, typer.Option(help="recognise the face every n-th frame, 0 never")] = 5,
+    identity_every: Annotated[int, typer.Option(help="recognise the face every n-th frame, 0 never")] = 10,
     reuse: Annotated[
         bool, typer.Option("--reuse", help="judge videos that are there, make the rest")
     ] = False,

