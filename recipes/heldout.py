@@ -18,7 +18,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -168,14 +168,20 @@ def build(out: Path) -> None:
 
 
 def judge(
-    out: Path, photo: Path, audio: Path, load: Startup, options: list[str], every: int, reuse: bool
+    out: Path,
+    photo: Path,
+    audio: Path,
+    start: Callable[[], Startup],
+    options: list[str],
+    every: int,
+    reuse: bool,
 ) -> Report:
     """Drive a photo with a recording and judge the video; with `reuse`, a video that is there already."""
     video = out / "videos" / f"{photo.stem}-{audio.stem}.mp4"
     video.parent.mkdir(exist_ok=True)
     cost = None
     if not (reuse and video.exists()):
-        cost = drive_cost(photo, audio, video, load, options)
+        cost = drive_cost(photo, audio, video, start(), options)
     said = phones.load(audio.with_suffix(".json"))
     return replace(evaluate(video, photo, audio, said, identity_every=every), cost=cost)
 
@@ -198,12 +204,12 @@ def run(out: Path, photos: list[str], audios: list[str], options: list[str], eve
     """Drive and judge every chosen pair; a pair that fails is named and left out of the medians."""
     pictures = [path for path in sorted((out / "photos").glob("*.png")) if not photos or path.stem in photos]
     sounds = [path for path in sorted((out / "audio").glob("*.wav")) if not audios or path.stem in audios]
-    load = startup(pictures[0], sounds[0])
+    start = cache(lambda: startup(pictures[0], sounds[0]))  # only when something is driven
     reports: dict[tuple[str, str], Report] = {}
     for photo in pictures:
         for audio in sounds:
             with skipping(f"{photo.stem} {audio.stem}"):
-                reports[photo.stem, audio.stem] = judge(out, photo, audio, load, options, every, reuse)
+                reports[photo.stem, audio.stem] = judge(out, photo, audio, start, options, every, reuse)
                 print(f"judged {photo.stem} {audio.stem}", flush=True)
             content = {" ".join(key): report.to_json() for key, report in reports.items()}
             (out / "figures.json").write_text(json.dumps(content, indent=2), "utf8")

