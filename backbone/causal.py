@@ -63,9 +63,11 @@ class CausalConv3d(nn.Module):
             x = F.pad(x, (wide, wide, high, high, 0, 0), mode="replicate")
             high = wide = 0
         weight, bias = self.conv.weight, self.conv.bias
+        # Kernels flat in space or in time run as conv2d, which is up to six times faster than conv3d on a CPU.
+        if kernel[1:] == (1, 1) and stride == (1, 1, 1):
+            return F.conv2d(x.flatten(3), weight[..., 0], bias).unflatten(3, x.shape[3:])
         if kernel[0] > 1:
             return F.conv3d(x, weight, bias, stride, (0, high, wide))
-        # Frames as a batch: conv3d with a flat kernel is up to six times slower than conv2d on a CPU.
         frames = x.transpose(1, 2).flatten(0, 1)
         y = F.conv2d(frames, weight[:, :, 0], bias, stride[1:], (high, wide))
         return y.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
