@@ -121,13 +121,22 @@ def evaluate(
     )
 
 
-def _stop(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
+@app.command()
+def bench(
+    ref: Annotated[Path, typer.Option(help="photo with a face")],
+    audio: Annotated[Path, typer.Option(help="speech of any length")],
+    json: Annotated[Path | None, typer.Option(help="file for the figures")] = None,
+    pieces: Annotated[bool, typer.Option("--pieces", help="only the pieces, no whole drives")] = False,
+) -> None:
+    """Time the nets' pieces and whole drives, each beside what the arithmetic alone would take."""
+    from avatar import bench
+
+    bench.run(ref, audio, json, whole=not pieces)
 
 
 def main() -> None:
     """Run the command line. What the user got wrong is one line and exit code 2, Ctrl-C is exit code 130."""
-    signal.signal(signal.SIGTERM, _stop)  # what Ctrl-C cleans up, a kill cleans up too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill cleans up as Ctrl-C does
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="avatar", standalone_mode=False)
     except USAGE_ERROR as error:
