@@ -242,37 +242,6 @@ def find_faces(image: Pixels) -> list[Face]:
     return sorted(faces, key=lambda face: -face.height)
 
 
-class FaceTracker:
-    """Follows the largest face of a video; each call takes the next frame and gives its Face or None."""
-
-    def __init__(self) -> None:
-        self._mesh: Any = None
-        self._around: Crop | None = None
-
-    def __call__(self, frame: Pixels) -> Face | None:
-        if self._around is None:
-            self._start(frame)
-        if self._around is None:
-            return None
-        points = _landmarks(self._mesh, frame, self._around)
-        if points is None:
-            self._around = None  # search the whole of the next frame
-            return None
-        return Face(points)
-
-    def _start(self, frame: Pixels) -> None:
-        faces = find_faces(frame)
-        if not faces:
-            return
-        with _quiet():
-            self._mesh = self._mesh or _mesh()
-            self._mesh.reset()
-            x, y, width, height = faces[0].box
-            self._around = Crop.around(x + width / 2, y + height / 2, MESH_SIDE * max(width, height))
-            for _ in range(MESH_PASSES):
-                _landmarks(self._mesh, frame, self._around)
-
-
 def choose_face(faces: list[Face], spec: str, image_size: tuple[int, int], name: str = "picture") -> Face:
     """The face that the user means, checked to be one that can be animated.
 
