@@ -63,7 +63,7 @@ class CausalConv3d(nn.Module):
             x = F.pad(x, (wide, wide, high, high, 0, 0), mode="replicate")
             high = wide = 0
         weight, bias = self.conv.weight, self.conv.bias
-        # Kernels flat in space or in time run as conv2d, which is up to six times faster than conv3d on a CPU.
+        # Kernels flat in space or in time run as conv2d: up to six times faster than conv3d on a CPU.
         if kernel[1:] == (1, 1) and stride == (1, 1, 1):
             return F.conv2d(x.flatten(3), weight[..., 0], bias).unflatten(3, x.shape[3:])
         if kernel[0] > 1:
