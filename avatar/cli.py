@@ -58,7 +58,7 @@ def drive(
     fps: Annotated[str, _option("fps")] = str(DEFAULT.fps),
     size: Annotated[int | None, _option("size")] = DEFAULT.size,
     face: Annotated[str, _option("face")] = DEFAULT.face,
-    seconds: Annotated[float | None, _option("seconds")] = DEFAULT.seconds,
+    seconds: Annotated[float | None, _option("seconds")] = None,
     preset: Annotated[str, typer.Option(help="set of nets")] = "mini",
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="where the nets run")

@@ -198,19 +198,16 @@ def stream_audio(path: str | Path, chunk_seconds: float, rate: int = RATE) -> It
 
 
 def read_audio(path: str | Path, rate: int = RATE) -> np.ndarray:
-    """Sound of any file as float32 mono (samples,). Silence is allowed, with a warning in the log.
+    """Sound of any file as float32 mono (samples,).
 
     Raises:
         UserError: as `stream_audio`.
     """
-    sound = np.concatenate(list(stream_audio(path, 60.0, rate)))
-    if np.abs(sound).max() < SILENCE:
-        logger.warning("%s: is silent, the mouth will stay closed", path)
-    return sound
+    return np.concatenate(list(stream_audio(path, 60.0, rate)))
 
 
 def audio_seconds(path: str | Path) -> Fraction:
-    """Exact length of the sound: decoded samples / native rate.
+    """Exact length of the sound: decoded samples / native rate. Silence is allowed, with a warning logged.
 
     Raises:
         UserError: as `stream_audio`.
@@ -218,10 +215,13 @@ def audio_seconds(path: str | Path) -> Fraction:
     path = Path(path)
     check_file(path, "sound")
     pieces = _decode_audio(path, None, 1 << 20)
+    loudest = 0.0
     while True:
         try:
-            next(pieces)
+            loudest = max(loudest, float(np.abs(next(pieces)).max()))
         except StopIteration as end:
+            if loudest < SILENCE:
+                logger.warning("%s: is silent, the mouth will stay closed", path)
             return end.value
 
 
@@ -246,10 +246,9 @@ def parse_fps(text: str) -> Fraction:
     return ntsc if abs(rate - ntsc) < Fraction(1, 150) else rate
 
 
-def frame_count(seconds: Fraction | float, fps: Fraction) -> int:
-    """ceil(seconds x fps) in exact arithmetic; a float means the decimal it prints as (2.4 is 24/10)."""
-    exact = Fraction(str(seconds)) if isinstance(seconds, float) else Fraction(seconds)
-    return math.ceil(exact * fps)
+def frame_count(seconds: Fraction, fps: Fraction) -> int:
+    """ceil(seconds x fps), exactly."""
+    return math.ceil(seconds * fps)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,14 @@ def _check_face(spec: str) -> str:
     return spec
 
 
+def _exactly(value: Any) -> Fraction | None:
+    """A number as the decimal that it is written as: 2.4 is 24/10, which no binary float is."""
+    try:
+        return None if value is None else Fraction(str(value))
+    except ValueError as error:
+        raise UserError(f"--seconds {value}: must be a number") from error
+
+
 class DriveOptions(BaseModel):
     """Options of `avatar drive` and `Animator.drive`; a wrong value raises a UserError that names it."""
 
@@ -35,7 +43,9 @@ class DriveOptions(BaseModel):
     )
     size: int | None = Field(None, ge=64, le=2160, description="long side of the video in px")
     face: Annotated[str, BeforeValidator(_check_face)] = Field("largest", description="largest, N or x,y,w,h")
-    seconds: float | None = Field(None, gt=0, allow_inf_nan=False, description="make only the first seconds")
+    seconds: Annotated[Fraction | None, BeforeValidator(_exactly)] = Field(
+        None, gt=0, description="make only the first seconds"
+    )
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -32,6 +32,10 @@ def _notes(console: Console) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
+def _plain(value: object) -> str:
+    return f"{float(value):g}" if isinstance(value, Fraction) else str(value)
+
+
 def drive(
     ref: Path,
     audio: Path,
@@ -60,9 +64,9 @@ def drive(
         session = animator.session(ref, audio, options)
     width, height = session.size
     console.print(f"{ref} + {audio} -> {out}")
-    settings = {"size": f"{width}x{height}", "frames": session.frames, "fps": session.fps, "preset": preset}
-    settings |= options.model_dump(exclude=set(settings), exclude_none=True)
-    console.print(", ".join(f"{name} {value}" for name, value in settings.items()))
+    settings = {"size": f"{width}x{height}", "frames": session.frames, "preset": preset}
+    settings |= options.model_dump(exclude={"size"}, exclude_none=True)
+    console.print(", ".join(f"{name} {_plain(value)}" for name, value in settings.items()))
     for notice in session.notices:
         console.print(f"note: {notice}")
     length = Fraction(session.frames) / session.fps

@@ -217,7 +217,8 @@ def test_a_full_disk(refuse: Refuse, tmp_path: Path) -> None:
         ("fps", 1000, "fps 1000 is out of range"),
         ("size", 8, "--size 8: must be greater than or equal to 64"),
         ("face", "left", "--face left: must be largest, a number, or x,y,w,h"),
-        ("seconds", 0, "--seconds 0.0: must be greater than 0"),
+        ("seconds", 0, "--seconds 0: must be greater than 0"),
+        ("seconds", "nan", "--seconds nan: must be a number"),
         ("preset", "maxi", "mini"),
     ],
 )

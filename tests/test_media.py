@@ -69,7 +69,7 @@ def test_streaming_does_not_hold_the_recording(tmp_path: Path) -> None:
 def test_silence_is_allowed_and_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write_wav(tmp_path / "silent.wav", np.zeros(16_000), 16_000)
     with caplog.at_level(logging.WARNING):
-        assert not media.read_audio(path).any()
+        assert media.audio_seconds(path) == 1
     assert "silent" in caplog.text
 
 
@@ -201,7 +201,7 @@ def test_other_frame_rates_are_refused(text: str) -> None:
 
 
 def test_frame_counts_are_rounded_up_exactly() -> None:
-    assert media.frame_count(2.4, Fraction(25)) == 60  # 2.4 * 25 is 60.000000000000007 in binary
+    assert media.frame_count(Fraction("2.4"), Fraction(25)) == 60
     assert media.frame_count(Fraction(2), Fraction(25)) == 50
     assert media.frame_count(Fraction(2) + Fraction(1, 48_000), Fraction(25)) == 51
     assert media.frame_count(Fraction(1001, 1000), Fraction(30000, 1001)) == 30
