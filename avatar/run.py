@@ -64,9 +64,10 @@ def drive(
         session = animator.session(ref, audio, options)
     width, height = session.size
     console.print(f"{ref} + {audio} -> {out}")
-    settings = {"size": f"{width}x{height}", "frames": session.frames, "preset": preset}
-    settings |= options.model_dump(exclude={"size"}, exclude_none=True)
-    console.print(", ".join(f"{name} {_plain(value)}" for name, value in settings.items()))
+    settings = dict(options) | {"size": f"{width}x{height}", "frames": session.frames, "preset": preset}
+    console.print(
+        ", ".join(f"{name} {_plain(value)}" for name, value in settings.items() if value is not None)
+    )
     for notice in session.notices:
         console.print(f"note: {notice}")
     length = Fraction(session.frames) / session.fps
