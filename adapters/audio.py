@@ -9,6 +9,7 @@ Shape legend: B batch, T latent frames, F video frames of a latent frame (4), W 
 (10), N video tokens, K audio tokens of a latent frame, D hidden channels of the DiT.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,11 +66,16 @@ def align(
         (..., latent frames, 4, 10, C); the four places of latent frame 0 are the same.
     """
     slots = GROUP * (first_frame + torch.arange(latent_frames))[:, None] - GROUP + 1 + torch.arange(GROUP)
-    times = start + (slots.clamp(min=0).double() + 0.5) / fps
+    indices = frame_windows(slots.clamp(min=0), fps, start).clamp(0, features.shape[-2] - 1)
+    return features[..., indices, :]
+
+
+def frame_windows(frames: Tensor | Sequence[int], fps: float, start: float = 0.0) -> Tensor:
+    """Rows (..., 10) of the features whose centres lie within 0.1 s of each video frame's, unclamped."""
+    times = start + (torch.as_tensor(frames).double() + 0.5) / fps
     # Round half up: half to even would step unevenly at 50 fps. The small term absorbs rounding errors.
     firsts = (times * FEATURE_RATE + 0.5 + 1e-6).floor().long() - WINDOW // 2
-    indices = (firsts[..., None] + torch.arange(WINDOW)).clamp(0, features.shape[-2] - 1)
-    return features[..., indices, :]
+    return firsts[..., None] + torch.arange(WINDOW)
 
 
 class _CrossAttention(nn.Module):

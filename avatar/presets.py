@@ -19,12 +19,15 @@ class Preset:
 
     Attributes:
         decoder: of the reference-aware decode; None where the VAE's own decode is good enough.
+        window: side, in latent cells, of the square around the face that the generator redraws; around it the
+            driven reference stays as it is. None redraws everything.
     """
 
     vae: VAEConfig
     dit: DiTConfig
     audio: AudioAdapterConfig
     decoder: DecoderConfig | None
+    window: int | None = None
 
 
 MINI = Preset(
@@ -45,8 +48,8 @@ MINI = Preset(
         in_channels=16,
         condition_channels=36,  # latents of the reference and of the driven reference, hole of four frames
         out_channels=16,
-        hidden=320,
-        heads=5,
+        hidden=256,
+        heads=4,
         double_blocks=2,
         single_blocks=6,
         rope_channels=(16, 24, 24),
@@ -54,14 +57,15 @@ MINI = Preset(
     ),
     audio=AudioAdapterConfig(
         feature_dim=384,
-        width=192,
+        width=128,
         tokens_per_frame=2,
-        hidden=320,
-        heads=5,
+        hidden=256,
+        heads=4,
         double_blocks=(0, 1),
         single_blocks=(1, 3),
     ),
     decoder=DecoderConfig(widths=(40, 80, 160), blocks=1),
+    window=16,
 )
 
 HUNYUAN = Preset(

@@ -19,7 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from avatar.backbone.checkpoint import save
+from avatar.backbone.precision import autocast, fast_dtype
+from avatar.device import pick_device
 from avatar.recipes.settings import Settings
+
+PRECISIONS = {torch.float32: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 Batch = dict[str, Tensor]
 Losses = dict[str, Tensor]
@@ -71,7 +75,7 @@ def train(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         ema, step = state["ema"], state["step"]
-    accelerator = Accelerator(mixed_precision="bf16")
+    accelerator = Accelerator(mixed_precision=PRECISIONS[fast_dtype(pick_device("auto"))])
     model, optimizer = accelerator.prepare(model, optimizer)
     started = saved = time.monotonic()
     taken: list[float] = []
@@ -131,7 +135,7 @@ def with_weights(
     model.load_state_dict(weights)
     model.eval()
     try:
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), autocast(next(model.parameters()).device):
             return measure(model)
     finally:
         model.load_state_dict(own)

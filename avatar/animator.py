@@ -1,0 +1,210 @@
+"""The public way in: a photo and a recording become a video.
+
+animator = Animator.from_pretrained("mini")
+animator.drive(ref="face.png", audio="talk.wav").save("talk.mp4")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from avatar.adapters.audio import frame_windows
+from avatar.backbone.checkpoint import load
+from avatar.backbone.decode import ReferenceDecoder
+from avatar.backbone.vae import CausalVAE
+from avatar.composite import Compositor
+from avatar.device import pick_device
+from avatar.drivers.face import choose_face, extract, find_faces, head_crop
+from avatar.drivers.mesh import FaceBasis
+from avatar.drivers.motion import animate_stream
+from avatar.drivers.speech import SpeechDriver, resample_stream
+from avatar.drivers.whisper import BUNDLED
+from avatar.errors import UserError
+from avatar.media import audio_seconds, frame_count, read_image, stream_audio
+from avatar.model import Generator
+from avatar.options import DriveOptions
+from avatar.presets import PRESETS
+from avatar.render import Motion, Nets, Renderer, Sampling, compose
+from avatar.writer import VideoWriter
+
+SHIPPED = ("mini",)  # presets whose weights come with the package
+CROP = 256  # px, side of the picture the nets work on
+LISTEN = 10.0  # s of sound read at a time
+
+Pixels = NDArray[np.uint8]
+
+
+class Animator:
+    """Loaded nets; makes any number of videos."""
+
+    def __init__(self, nets: Nets, speech: SpeechDriver) -> None:
+        self.nets, self.speech = nets, speech
+
+    @classmethod
+    def from_pretrained(
+        cls, preset: str = "mini", device: str = "auto", whisper: str | Path | None = None
+    ) -> Animator:
+        """Load a preset.
+
+        Args:
+            preset: "mini", whose weights come with the package.
+            device: "auto", "cpu", "cuda" or "mps".
+            whisper: another Whisper model, see `avatar.drivers.whisper.WhisperFeatures.from_pretrained`.
+
+        Raises:
+            UserError: no such preset or device, or a Whisper that does not fit.
+        """
+        if preset not in SHIPPED:
+            raise UserError(f"--preset {preset}: must be one of {', '.join(SHIPPED)}")
+        where = pick_device(device)
+        folder = Path(str(files("avatar").joinpath("weights", preset)))
+        nets = Nets(
+            vae=load(CausalVAE, folder / "vae.safetensors", str(where)),
+            generator=load(Generator, folder / "generator.safetensors", str(where)),
+            decoder=load(ReferenceDecoder, folder / "decoder.safetensors", str(where)),
+            basis=FaceBasis.load(),
+            window=PRESETS[preset].window,
+            device=where,
+        )
+        speech = SpeechDriver.from_pretrained(None, whisper or BUNDLED, str(where))
+        return cls(nets, speech)
+
+    def session(
+        self, ref: str | Path, audio: str | Path, options: DriveOptions | None = None
+    ) -> DriveSession:
+        """Everything that can be wrong with the inputs is found here; iterating the session makes the frames.
+
+        Raises:
+            UserError: a file cannot be used, no face fits; the message names it.
+        """
+        return DriveSession(self, Path(ref), Path(audio), options or DriveOptions())
+
+    def stream(self, ref: str | Path, audio: str | Path, **options: Any) -> Iterator[Pixels]:
+        """Frames (H, W, 3) as they are made; options as in `avatar.options.DriveOptions`."""
+        yield from self.session(ref, audio, DriveOptions(**options))
+
+    def drive(self, ref: str | Path, audio: str | Path, **options: Any) -> Clip:
+        """The video as a clip, made when it is saved or iterated; options as in `DriveOptions`."""
+        return Clip(self.session(ref, audio, DriveOptions(**options)), Path(audio))
+
+    def render(
+        self,
+        picture: Pixels,
+        curves: NDArray[np.float32],
+        head: NDArray[np.float32],
+        seed: int = 0,
+        steps: int = 1,
+    ) -> Pixels:
+        """Frames (T, S, S, 3) of a square picture (S, S, 3) under ARKit curves (T, 52) and head motion (T,
+        6).
+
+        Raises:
+            UserError: no face in the picture.
+        """
+        face = choose_face(find_faces(picture), "largest", picture.shape[1::-1])
+        renderer = Renderer(self.nets, picture, face.landmarks)
+        frames = renderer([Motion(curves, head)], Sampling(seed=seed, steps=steps))
+        return np.stack([compose(frame, picture) for frame in frames])
+
+
+class DriveSession:
+    """One video in the making.
+
+    Attributes:
+        frames: how many it will have, ceil(seconds of the sound * fps).
+        size: (width, height) of the frames.
+        fps: frames a second.
+        notices: what the user should know about the inputs.
+    """
+
+    def __init__(self, animator: Animator, ref: Path, audio: Path, options: DriveOptions) -> None:
+        self.animator, self.audio, self.options, self.fps = animator, audio, options, options.fps
+        self.notices: list[str] = []
+        photo = read_image(ref)
+        length = audio_seconds(audio)
+        if options.seconds is not None:
+            length = min(length, Fraction(options.seconds))
+        self.frames = frame_count(length, self.fps)
+        face = choose_face(find_faces(photo), options.face, photo.shape[1::-1], str(ref))
+        crop = head_crop(face, photo.shape[1::-1])
+        self.compositor = Compositor(photo, crop, options.size)
+        self.size = self.compositor.size
+        self.renderer = Renderer(
+            animator.nets, extract(photo, crop, CROP), crop.to_crop(face.landmarks, CROP)
+        )
+
+    def __iter__(self) -> Iterator[Pixels]:
+        options = self.options
+        sampling = Sampling(
+            seed=options.seed,
+            steps=options.steps,
+            guidance=options.guidance,
+            audio_scale=options.audio_scale,
+            head_motion=options.head_motion,
+            expressiveness=options.expressiveness,
+        )
+        for frame in self.renderer(self._motion(), sampling):
+            yield self.compositor(*frame)
+
+    def _motion(self) -> Iterator[Motion]:
+        """Motion of all frames, heard from the sound piece by piece."""
+        options = self.options
+        heard: list[torch.Tensor] = []  # features not yet turned into windows
+        first_row = done = 0
+
+        def curves() -> Iterator[NDArray[np.float32]]:
+            for features, mouth in self.animator.speech.stream(stream_audio(self.audio, LISTEN)):
+                heard.append(features[:, -1])
+                yield (options.audio_scale * mouth.cpu().numpy()).clip(0, 1)
+
+        def both() -> Iterator[NDArray[np.float32]]:
+            for head, face in animate_stream(
+                curves(), options.seed, options.head_motion, options.expressiveness
+            ):
+                yield np.concatenate([face, head], 1)
+
+        for rows in resample_stream(both(), self.fps, self.frames):
+            features = torch.cat(heard)
+            windows = frame_windows(range(done, done + len(rows)), float(self.fps))
+            audio = features[(windows - first_row).clamp(0, len(features) - 1)]
+            done += len(rows)
+            keep = max(first_row, int(windows[-1, 0]) - 50)
+            heard[:], first_row = [features[keep - first_row :]], keep
+            yield Motion(rows[:, :52], rows[:, 52:], audio)
+
+
+class Clip:
+    """A video that is made while it is saved or iterated."""
+
+    def __init__(self, session: DriveSession, audio: Path) -> None:
+        self.session, self.audio = session, audio
+
+    def __len__(self) -> int:
+        return self.session.frames
+
+    def __iter__(self) -> Iterator[Pixels]:
+        return iter(self.session)
+
+    def save(self, path: str | Path, force: bool = False) -> Path:
+        """Write an mp4 with the sound.
+
+        Raises:
+            UserError: the file exists and `force` is not set, or it cannot be written.
+        """
+        session = self.session
+        length = Fraction(session.frames) / session.fps
+        writer = VideoWriter(
+            Path(path), size=session.size, fps=session.fps, audio=self.audio, seconds=length, force=force
+        )
+        with writer:
+            for frame in session:
+                writer.write(frame)
+        return Path(path)

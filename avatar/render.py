@@ -1,0 +1,300 @@
+"""From curves and head motion to frames, a window of latents at a time.
+
+    motion -> driven reference -> VAE encode -> generator (few Euler steps) -> VAE decode ->
+    reference-aware decode
+
+Everything streams: memory does not grow with the length of the video. Windows share their border latent,
+which is blended, and their noise; the VAE carries its causal state across, so no window shows. Inside the
+crop the nets work on a square window around the face, and what they say fades out towards its border,
+where the driven reference takes over.
+
+Shape legend: T frames, t latent frames, S side of the crop in pixels, h latent cells, C = 16 channels.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from avatar.backbone import flow
+from avatar.backbone.decode import ReferenceDecoder, frame_slots, warp
+from avatar.backbone.precision import autocast
+from avatar.backbone.vae import CausalVAE
+from avatar.drivers.mesh import FaceBasis, ReferenceMesh, face_mask
+from avatar.drivers.warp import Driven, DrivenReference
+from avatar.model import GROUP, Conditions, Generator, face_window, group
+
+Array = NDArray[np.float32]
+
+WINDOW = 5  # latent frames generated at once, as in training
+CELL = 8  # px of a latent cell
+FADE = 2.0  # latent cells along the window's border over which the nets' word fades out
+USUAL_MOTION = (1.5, 1.0)  # head motion and expressiveness of the training clips, percent of the face height
+
+
+class Motion(NamedTuple):
+    """A piece of a video's motion.
+
+    Attributes:
+        curves: (T, 52) ARKit curves.
+        head: (T, 6), see `avatar.drivers.mesh.ReferenceMesh.place`.
+        audio: (T, 10, d) Whisper features around each frame, or None.
+    """
+
+    curves: Array
+    head: Array
+    audio: Tensor | None = None
+
+
+class Frame(NamedTuple):
+    """One frame of the crop, ready to be put into the photo.
+
+    Attributes:
+        flow: (2, S, S), in pixels.
+        mask: (S, S) in [0, 1], share of the warped photo.
+        rgb: (3, S, S) in [-1, 1], shown for the rest.
+    """
+
+    flow: Array
+    mask: Array
+    rgb: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nets:
+    """The loaded nets of a preset."""
+
+    vae: CausalVAE
+    generator: Generator
+    decoder: ReferenceDecoder
+    basis: FaceBasis
+    window: int | None
+    device: torch.device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How the generator is asked; see `avatar.options.DriveOptions`."""
+
+    seed: int = 0
+    steps: int = 1
+    shift: float = 1.0
+    guidance: float = 1.0
+    audio_scale: float = 1.0
+    head_motion: float = 1.0
+    expressiveness: float = 1.0
+
+
+class Renderer:
+    """Renders one reference.
+
+    Args:
+        nets: of a preset.
+        picture: square crop around the head, uint8 (S, S, 3).
+        landmarks: face mesh of the crop, (478, 3) in pixels.
+        rest: curves (52,) of the reference's expression; estimated when not known.
+    """
+
+    def __init__(
+        self, nets: Nets, picture: NDArray[np.uint8], landmarks: Array, rest: Array | None = None
+    ) -> None:
+        self.nets, side = nets, len(picture)
+        self.driven = DrivenReference(ReferenceMesh(nets.basis, landmarks, rest), picture)
+        face = torch.from_numpy(face_mask(landmarks, side, side // CELL))
+        self.cells = nets.window or side // CELL
+        row, column = face_window(face, self.cells)
+        self.at = (..., slice(row, row + self.cells), slice(column, column + self.cells))
+        self.inside = (..., *(slice(CELL * s.start, CELL * s.stop) for s in self.at[1:]))
+        self.face = face[self.at][None, None].to(nets.device)
+        self.face_pixels = F.interpolate(self.face, scale_factor=CELL, mode="bilinear")
+        self.reference = pixels(picture[None], nets.device)[self.inside]  # (1, 3, 1, s, s)
+        with torch.no_grad(), autocast(nets.device):
+            self.latents = nets.vae.encode(self.reference).float()
+        self.fade = _fade(CELL * self.cells, side).to(nets.device)
+
+    @torch.no_grad()
+    def __call__(self, motion: Iterable[Motion], sampling: Sampling) -> Iterator[Frame]:
+        """Frames of a motion that comes in pieces of any length."""
+        encode, decode = _push(self.nets.vae.encode_stream), _push(self.nets.vae.decode_stream)
+        drawn: list[Driven] = []  # frames that wait for their latents
+        held: _Held | None = None
+        done = 0  # latent frames given to the decoder
+        for chunk, last in _regroup(motion):
+            start = held is None
+            whole = _fill(chunk, start)
+            driven = self.driven(whole.curves, whole.head)
+            drawn += [Driven(*frame) for frame in zip(*driven, strict=True)][: len(chunk.curves)]
+            with autocast(self.nets.device):
+                bent = encode(pixels(driven.picture, self.nets.device)[self.inside]).float()
+            hole = F.adaptive_avg_pool2d(self._to(driven.hole[self.inside])[None], self.cells)[0]
+            audio = None if whole.audio is None else group(self._to(whole.audio), start)[None]
+            new = _Held(bent, group(hole, start).transpose(0, 1)[None], audio)
+            window = new if held is None else held.joined(new)
+            z = self._sample(window, done, sampling)
+            if held is not None:
+                z[:, :, :1] = (z[:, :, :1] + held.result) / 2
+            held = window.last(z)
+            ready = z if last else z[:, :, :-1]
+            with autocast(self.nets.device):
+                plain = decode(ready).float()
+            count = min(plain.shape[2], len(drawn))
+            yield from self._finish(ready, plain, drawn[:count], done == 0)
+            del drawn[:count]
+            done += ready.shape[2]
+
+    def _to(self, values: Array | Tensor) -> Tensor:
+        return torch.as_tensor(values).to(self.nets.device, torch.float32)
+
+    def _sample(self, window: _Held, first: int, sampling: Sampling) -> Tensor:
+        """Clean latents (1, C, t, h, h) of a window whose first latent has the absolute index `first`."""
+        usual = (sampling.head_motion * USUAL_MOTION[0], sampling.expressiveness * USUAL_MOTION[1])
+        given = Conditions(
+            self.latents,
+            window.driven,
+            window.hole,
+            self.face,
+            self._to(np.float32([usual])),
+            window.audio,
+        )
+
+        def velocity(x: Tensor, time: float) -> Tensor:
+            times = torch.full((1,), time, device=x.device)
+            with autocast(self.nets.device):
+                clean = self.nets.generator(x, times, given, sampling.audio_scale).float()
+                if sampling.guidance != 1 and given.audio is not None:
+                    deaf = self.nets.generator(x, times, given._replace(audio=None)).float()
+                    clean = flow.guide(clean, deaf, sampling.guidance)
+            return flow.velocity_from_clean(x, clean, time)
+
+        noise = flow.noise(tuple(window.driven.shape), sampling.seed, first).to(self.nets.device)
+        return flow.euler(velocity, noise, flow.schedule(sampling.steps, sampling.shift))
+
+    def _finish(self, z: Tensor, plain: Tensor, drawn: list[Driven], starts: bool) -> Iterator[Frame]:
+        """Reference-aware decode of frames: latents (1, C, t, h, h), plain pixels (1, 3, T, s, s)."""
+        if not drawn:
+            return
+        count = len(drawn)
+        index, position = (x[:count].to(z.device) for x in frame_slots(z.shape[2], starts))
+        picture, prior, hole = (np.stack(values) for values in zip(*drawn, strict=True))
+        shown = pixels(picture, z.device)[0].transpose(0, 1)
+        prior_flow = self._to(prior)[self.inside]
+        masks = torch.stack([self._to(hole)[self.inside], self.face_pixels[0].expand(count, -1, -1)], 1)
+        with autocast(self.nets.device):
+            decoded = self.nets.decoder(
+                z[0, :, index].transpose(0, 1),
+                position,
+                self.latents[:, :, 0],
+                self.reference[:, :, 0],
+                shown[self.inside],
+                prior_flow,
+                plain[0, :, :count].transpose(0, 1),
+                masks,
+            )
+        for k in range(count):
+            flow_k, mask_k, rgb_k = (
+                prior[k].copy(),
+                np.ones(prior[k].shape[1:], np.float32),
+                shown[k].cpu().numpy(),
+            )
+            word = prior_flow[k] + self.fade * (decoded.flow[k].float() - prior_flow[k])
+            flow_k[self.inside] = word.cpu().numpy()
+            mask_k[self.inside] = (1 - self.fade * (1 - decoded.mask[k, 0].float())).cpu().numpy()
+            rgb_k[self.inside] = decoded.rgb[k].float().cpu().numpy()
+            yield Frame(flow_k, mask_k, rgb_k)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What a window of t latents is generated from, and of its last latent also the result."""
+
+    driven: Tensor  # (1, C, t, h, h)
+    hole: Tensor  # (1, 4, t, h, h)
+    audio: Tensor | None  # (1, t, 4, 10, d)
+    result: Tensor | None = None  # (1, C, 1, h, h)
+
+    def joined(self, other: _Held) -> _Held:
+        audio = None if self.audio is None or other.audio is None else torch.cat([self.audio, other.audio], 1)
+        return _Held(torch.cat([self.driven, other.driven], 2), torch.cat([self.hole, other.hole], 2), audio)
+
+    def last(self, result: Tensor) -> _Held:
+        audio = None if self.audio is None else self.audio[:, -1:]
+        return _Held(self.driven[:, :, -1:], self.hole[:, :, -1:], audio, result[:, :, -1:])
+
+
+def pixels(frames: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
+    """Frames (T, H, W, 3) as a clip (1, 3, T, H, W) in [-1, 1]."""
+    return torch.from_numpy(frames).to(device).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+
+
+def compose(frame: Frame, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The crop (S, S, 3) that a frame shows, at the size of the nets."""
+    reference = pixels(picture[None])[0, :, 0][None]
+    warped = warp(reference, torch.from_numpy(frame.flow)[None])[0].numpy()
+    shown = frame.rgb + frame.mask * (warped - frame.rgb)
+    return ((shown.transpose(1, 2, 0) + 1) * 127.5 + 0.5).clip(0, 255).astype(np.uint8)
+
+
+def _fade(side: int, whole: int) -> Tensor:
+    """(side, side), 0 at the border of the nets' window and 1 inside; all 1 where the window is the
+    whole crop."""
+    place = torch.arange(side) + 0.5
+    ramp = (torch.minimum(place, side - place) / (FADE * CELL)).clamp(max=1)
+    return torch.ones(side, side) if side == whole else torch.outer(ramp, ramp)
+
+
+def _fill(chunk: Motion, start: bool) -> Motion:
+    """Repeat the last frame until the latent frames are whole."""
+    missing = -(len(chunk.curves) - start) % GROUP
+    if not missing:
+        return chunk
+    audio = (
+        None if chunk.audio is None else torch.cat([chunk.audio, chunk.audio[-1:].expand(missing, -1, -1)])
+    )
+    return Motion(
+        np.concatenate([chunk.curves, chunk.curves[-1:].repeat(missing, 0)]),
+        np.concatenate([chunk.head, chunk.head[-1:].repeat(missing, 0)]),
+        audio,
+    )
+
+
+def _regroup(motion: Iterable[Motion]) -> Iterator[tuple[Motion, bool]]:
+    """The same motion in pieces of whole windows, and whether a piece is the last."""
+    size = GROUP * (WINDOW - 1) + 1
+    held: Motion | None = None
+    for piece in motion:
+        held = piece if held is None else _join(held, piece)
+        while len(held.curves) > size:
+            yield _cut(held, slice(None, size)), False
+            held, size = _cut(held, slice(size, None)), GROUP * (WINDOW - 1)
+    if held is not None:
+        yield held, True
+
+
+def _join(one: Motion, other: Motion) -> Motion:
+    audio = None if one.audio is None or other.audio is None else torch.cat([one.audio, other.audio])
+    return Motion(np.concatenate([one.curves, other.curves]), np.concatenate([one.head, other.head]), audio)
+
+
+def _cut(motion: Motion, part: slice) -> Motion:
+    audio = None if motion.audio is None else motion.audio[part]
+    return Motion(motion.curves[part], motion.head[part], audio)
+
+
+def _push(stream: Callable[[Iterable[Tensor]], Iterator[Tensor]]) -> Callable[[Tensor], Tensor]:
+    """Turn a stream that gives one piece for each piece it takes into a function of a piece."""
+    queue: deque[Tensor] = deque()
+    pieces = stream(iter(queue.popleft, None))
+
+    def push(piece: Tensor) -> Tensor:
+        queue.append(piece)
+        return next(pieces)
+
+    return push

@@ -1,0 +1,197 @@
+"""Train the reference-aware decode (spec 1.4). Settings in decoder.yaml.
+
+The factory knows the true flow and visibility of every pixel, which teach the warp directly; the picture
+itself teaches the mask and what is drawn. Latents are those of the clip with noise, or what a trained
+generator makes of the driven reference.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from avatar.backbone.checkpoint import load
+from avatar.backbone.decode import ReferenceDecoder, enlarge, frame_slots, warp
+from avatar.backbone.vae import CausalVAE
+from avatar.errors import UserError
+from avatar.model import Generator, face_window
+from avatar.presets import PRESETS
+from avatar.recipes.generator import conditions
+from avatar.recipes.settings import Settings, read_settings
+from avatar.recipes.shards import seeds
+from avatar.recipes.training import Batch, Losses, train
+
+CELL = 8  # px of a latent cell
+
+
+class DecoderSettings(Settings):
+    """See decoder.yaml."""
+
+    preset: str
+    clips: Path
+    driven: Path
+    vae: Path
+    generator: Path | None
+    frames: int
+    noise: float
+    face_weight: float
+    hole_weight: float
+    gradient_weight: float
+    warp_weight: float
+    flow_weight: float
+    mask_weight: float
+    window: int
+    held_out: int
+
+
+class FrameReader:
+    """Windows around the faces of random clips, with everything the decode sees and should give."""
+
+    def __init__(self, settings: DecoderSettings) -> None:
+        self.settings = settings
+        known = seeds(settings.data, "latent")
+        if len(known) <= settings.held_out:
+            raise UserError(f"{settings.data}: {len(known)} clips, more than {settings.held_out} are needed")
+        self.held_out, self.seeds = known[: settings.held_out], known[settings.held_out :]
+
+    def __call__(self, step: int) -> Batch:
+        rng = np.random.default_rng((self.settings.seed, step))
+        return self.read((int(s) for s in rng.choice(self.seeds, self.settings.batch)), rng)
+
+    def read(self, chosen: Iterable[int], rng: np.random.Generator) -> Batch:
+        samples = [self.sample(seed, rng) for seed in chosen]
+        return {key: torch.stack([s[key] for s in samples]) for key in samples[0]}
+
+    def sample(self, seed: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """One clip's window: all its latents, and `frames` of its frames."""
+        side, count = self.settings.window, self.settings.frames
+        latents = load_file(self.settings.data / f"latent-{seed}.safetensors")
+        cells = latents["face"].shape[-1]
+        row, column = face_window(latents["face"], side)
+        row, column = (int(np.clip(at + rng.integers(-1, 2), 0, cells - side)) for at in (row, column))
+
+        def square(cell: int) -> tuple[slice, slice]:
+            return slice(cell * row, cell * (row + side)), slice(cell * column, cell * (column + side))
+
+        area, quarter = square(CELL), square(CELL // 2)
+        chosen = torch.from_numpy(rng.choice(17, count, replace=False)).sort().values
+        out = {k: v[(..., *square(1))].float() for k, v in latents.items() if k not in ("motion", "audio")}
+        out["motion"], out["chosen"] = latents["motion"], chosen
+        with safe_open(self.settings.clips / f"clip-{seed}.safetensors", "pt") as clip:
+            out["truth"] = _pixels(clip.get_slice("frames")[(slice(None), *area)][chosen])
+            out["picture"] = _pixels(clip.get_slice("reference")[area][None])[0]
+            out["true_flow"] = clip.get_slice("flow")[(slice(None), slice(None), *quarter)][chosen].float()
+            out["visible"] = clip.get_slice("visible")[(slice(None), *quarter)][chosen].float()
+        with safe_open(self.settings.driven / f"driven-{seed}.safetensors", "pt") as driven:
+            out["shown"] = _pixels(driven.get_slice("picture")[(slice(None), *area)][chosen])
+            out["prior"] = driven.get_slice("flow")[(slice(None), slice(None), *quarter)][chosen].float()
+            out["mouth"] = driven.get_slice("hole")[(slice(None), *area)][chosen].float() / 255
+        return out
+
+
+def _pixels(frames: Tensor) -> Tensor:
+    """uint8 (T, H, W, 3) to (T, 3, H, W) in [-1, 1]."""
+    return frames.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+class Task:
+    """The loss, and the same numbers for the log."""
+
+    def __init__(self, settings: DecoderSettings) -> None:
+        self.settings = settings
+        self.vae = load(CausalVAE, settings.vae).requires_grad_(False)
+        self.generator = None
+        if settings.generator is not None:
+            self.generator = load(Generator, settings.generator).requires_grad_(False)
+
+    @torch.no_grad()
+    def latents(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """What is decoded: clean latents with noise, or the generator's."""
+        clean = batch["clean"]
+        noise = torch.randn(clean.shape, generator=generator)
+        if self.generator is not None and torch.rand((), generator=generator) < 0.5:
+            return self.generator(noise, torch.zeros(len(clean)), conditions(batch))
+        size = torch.rand(len(clean), generator=generator) * self.settings.noise
+        return clean + noise * size[:, None, None, None, None]
+
+    def __call__(self, net: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
+        z = self.latents(batch, generator)
+        with torch.no_grad():
+            plain = self.vae.decode(z)
+        count = batch["chosen"].shape[1]
+        index, position = frame_slots(z.shape[2])
+        chosen = batch["chosen"].flatten()
+        sample = torch.arange(len(z)).repeat_interleave(count)
+        face = F.interpolate(batch["face"][:, None], scale_factor=CELL, mode="bilinear")[sample]
+        truth, mouth = batch["truth"].flatten(0, 1), batch["mouth"].flatten(0, 1)[:, None]
+        picture = batch["picture"][sample]
+        decoded = net(
+            z[sample, :, index[chosen]],
+            position[chosen],
+            batch["reference"][sample, :, 0],
+            picture,
+            batch["shown"].flatten(0, 1),
+            batch["prior"].flatten(0, 1),
+            plain[sample, :, chosen],
+            torch.cat([mouth, face], dim=1),
+        )
+        weight = 1 + self.settings.face_weight * face + self.settings.hole_weight * mouth
+        error = decoded.image.float() - truth
+        drawn = (weight * error.abs()).mean()
+        edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+        visible = batch["visible"].flatten(0, 1)[:, None]
+        seen = enlarge(visible, truth.shape[-2:])
+        warped = ((warp(picture, decoded.flow.float()) - truth).abs() * seen).mean()
+        small = F.avg_pool2d(decoded.flow.float(), CELL // 2)
+        flow = ((small - batch["true_flow"].flatten(0, 1)).abs().clamp(max=20) * visible).mean()
+        distrust = ((1 - decoded.mask.float()) * seen * (1 - mouth)).mean()
+        s = self.settings
+        loss = drawn + s.gradient_weight * edges + s.warp_weight * warped
+        loss = loss + s.flow_weight * flow + s.mask_weight * distrust
+        still = batch["shown"].flatten(0, 1) - truth
+        return {
+            "loss": loss,
+            "psnr": _psnr(error),
+            "psnr_driven": _psnr(still),
+            "mouth": (error.abs() * mouth).sum() / (still.abs() * mouth).sum().clamp(min=1e-6),
+            "flow": flow,
+            "mask": decoded.mask.float().mean(),
+        }
+
+
+def _psnr(error: Tensor) -> Tensor:
+    return -10 * torch.log10(error.square().mean() / 4)
+
+
+def main(words: list[str]) -> list[float]:
+    """Train with the settings of decoder.yaml changed by `words`; returns the losses."""
+    settings = read_settings(DecoderSettings, "decoder", words)
+    torch.manual_seed(settings.seed)
+    config = PRESETS[settings.preset].decoder
+    if config is None:
+        raise UserError(f"preset {settings.preset} has no reference-aware decode")
+    read, task = FrameReader(settings), Task(settings)
+    tests = [read.read([seed], np.random.default_rng(0)) for seed in read.held_out]
+
+    def probe(net: nn.Module) -> dict[str, float]:
+        found = [task(net, batch, torch.Generator().manual_seed(0)) for batch in tests]
+        return {
+            f"held_out_{k}": float(np.mean([f[k].item() for f in found])) for k in found[0] if k != "loss"
+        }
+
+    return train(ReferenceDecoder(config), read, task, settings, probe)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"avatar: {error}")

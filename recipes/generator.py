@@ -1,0 +1,139 @@
+"""Train the generator. Settings in generator.yaml; `python -m avatar.recipes.generator key=value ...`.
+
+The net predicts clean latents (avatar.model), so the loss is the weighted square error of those. The
+average over training times flatters, because late times already show the answer: the log therefore has the
+error at t = 0 relative to that of the driven reference alone, everywhere (`zero`) and inside the mouth's
+hole (`zero_hole`). Below 1 is learnt.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from avatar.backbone import flow
+from avatar.errors import UserError
+from avatar.model import Conditions, Generator, GeneratorConfig, face_window
+from avatar.presets import PRESETS
+from avatar.recipes.settings import Settings, read_settings
+from avatar.recipes.shards import seeds
+from avatar.recipes.training import Batch, Losses, train
+
+
+class GeneratorSettings(Settings):
+    """See generator.yaml."""
+
+    preset: str
+    zero_share: float
+    face_weight: float
+    hole_weight: float
+    audio_dropout: float
+    window: int
+    held_out: int
+
+
+class LatentReader:
+    """Random encoded clips; a step always gets the same ones."""
+
+    def __init__(self, settings: GeneratorSettings) -> None:
+        self.settings = settings
+        known = seeds(settings.data, "latent")
+        if len(known) <= settings.held_out:
+            raise UserError(f"{settings.data}: {len(known)} clips, more than {settings.held_out} are needed")
+        self.held_out, self.seeds = known[: settings.held_out], known[settings.held_out :]
+
+    def __call__(self, step: int) -> Batch:
+        rng = np.random.default_rng((self.settings.seed, step))
+        return self.read((int(s) for s in rng.choice(self.seeds, self.settings.batch)), rng)
+
+    def read(self, chosen: Iterable[int], rng: np.random.Generator | None = None) -> Batch:
+        """The windows around the faces of some clips; `rng` moves them a little."""
+        samples = [
+            self.window(load_file(self.settings.data / f"latent-{seed}.safetensors"), rng) for seed in chosen
+        ]
+        return {key: torch.stack([s[key].float() for s in samples]) for key in samples[0]}
+
+    def window(self, sample: dict[str, Tensor], rng: np.random.Generator | None) -> dict[str, Tensor]:
+        """Cut the square of `window` cells out of all that has cells."""
+        side, cells = self.settings.window, sample["face"].shape[-1]
+        row, column = face_window(sample["face"], side)
+        if rng is not None:
+            row, column = (int(np.clip(at + rng.integers(-1, 2), 0, cells - side)) for at in (row, column))
+        cut = (..., slice(row, row + side), slice(column, column + side))
+        return {k: v if k in ("motion", "audio") else v[cut] for k, v in sample.items()}
+
+
+def conditions(batch: Batch) -> Conditions:
+    """What a batch says about its clips."""
+    return Conditions(
+        batch["reference"], batch["driven"], batch["hole"], batch["face"][:, None], batch["motion"], None
+    )
+
+
+def weights(batch: Batch, settings: GeneratorSettings) -> Tensor:
+    """Weight of each latent position, (B, 1, T, h, w)."""
+    hole = batch["hole"].mean(1, keepdim=True)
+    near = F.max_pool3d(hole, (1, 3, 3), stride=1, padding=(0, 1, 1))  # lips and teeth's edge too
+    return 1 + settings.face_weight * batch["face"][:, None, None] + settings.hole_weight * near
+
+
+def share(error: Tensor, still: Tensor, where: Tensor) -> Tensor:
+    """Error relative to that of the driven reference over the positions `where` weighs."""
+    return (error * where).sum() / (still * where).sum().clamp(min=1e-6)
+
+
+def main(words: list[str]) -> list[float]:
+    """Train with the settings of generator.yaml changed by `words`; returns the losses."""
+    settings = read_settings(GeneratorSettings, "generator", words)
+    torch.manual_seed(settings.seed)
+    preset = PRESETS[settings.preset]
+    model = Generator(GeneratorConfig(dit=preset.dit, audio=preset.audio))
+    read = LatentReader(settings)
+
+    def loss(net: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
+        clean = batch["clean"]
+        time = flow.training_times(len(clean), generator, zero_share=settings.zero_share)
+        noise = torch.randn(clean.shape, generator=generator)
+        predicted = net(flow.interpolate(noise, clean, time), time, conditions(batch)).float()
+        error = (predicted - clean).square()
+        still = (batch["driven"] - clean).square()
+        weight = weights(batch, settings)
+        at_zero = (time == 0).float()[:, None, None, None, None]
+        hole = batch["hole"].mean(1, keepdim=True)
+        return {
+            "loss": (weight * error).sum() / (weight.sum() * clean.shape[1]),
+            "zero": share(error, still, at_zero),
+            "zero_hole": share(error, still, at_zero * hole),
+        }
+
+    test = read.read(read.held_out)
+
+    def probe(net: nn.Module) -> dict[str, float]:
+        parts = []
+        for i in range(0, settings.held_out, settings.batch):
+            part = {key: value[i : i + settings.batch] for key, value in test.items()}
+            noise = torch.randn(part["clean"].shape, generator=torch.Generator().manual_seed(i))
+            parts.append(net(noise, torch.zeros(len(noise)), conditions(part)).float())
+        error = (torch.cat(parts) - test["clean"]).square()
+        still = (test["driven"] - test["clean"]).square()
+        hole = test["hole"].mean(1, keepdim=True)
+        everywhere = torch.ones_like(hole)
+        return {
+            "held_out": share(error, still, everywhere).item(),
+            "held_out_hole": share(error, still, hole).item(),
+        }
+
+    return train(model, read, loss, settings, probe)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"avatar: {error}")
