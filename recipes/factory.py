@@ -39,7 +39,8 @@ from numpy.typing import NDArray
 from avatar.drivers.mesh import rotation
 from avatar.recipes import scene
 from avatar.recipes.acting import FPS, Act, draw_act
-from avatar.recipes.figure import Drawing, Figure, act_out, draw_figure, draw_frame, lip_contact, shared
+from avatar.recipes.drawing import Drawing, act_out, draw_frame
+from avatar.recipes.figure import Figure, draw_figure, lip_contact, shared
 from avatar.recipes.people import Pose, pose_head
 from avatar.recipes.render import flow_to_reference, merge_samples
 from avatar.recipes.shards import write

@@ -1,4 +1,4 @@
-"""What the clip factory's people wear: garments, collars, glasses, as meshes that move with the body."""
+"""Clothes of the clip factory's people: garments, collars, ties, as meshes that move with the body."""
 
 from __future__ import annotations
 
@@ -8,34 +8,56 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from avatar.recipes.materials import noise_bank, smooth_step
+from avatar.recipes.hair import HeadField
 from avatar.recipes.people import BODY, HeadMesh, Person
-from avatar.recipes.shading import CLOTH, FRAME
+from avatar.recipes.skin import noise_bank, smooth_step
+from avatar.recipes.surfaces import CLOTH, HARD, METAL
 
 Array = NDArray[np.float32]
 
 TILE = 256  # texels, side of a cloth tile
 TILE_SIZE = 0.18  # m
 NECK_POINT = -0.578  # m, template height of the neck's narrowest part
-COLLARS = ("crew", "v-neck", "shirt", "turtleneck", "wide", "ring", "scarf", "suit")
+CUTS = {
+    "crew neck": 0.22,
+    "v-neck": 0.14,
+    "wide neck": 0.12,
+    "shirt": 0.16,
+    "suit": 0.14,
+    "turtleneck": 0.07,
+    "scarf": 0.05,
+    "high collar": 0.04,
+    "ring collar": 0.06,
+}
+PATTERNS = ("plain", "plain", "plain", "striped", "pinstriped", "checked", "dotted", "mottled")
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Piece:
-    """A mesh at rest: `points` (V, 3), `triangles` (F, 3), `weights` (V, 5) for torso and joints, `texel` (V, 2) in tiles, `kind`."""
+    """A mesh that is worn.
+
+    Attributes:
+        points: at rest, view axes, (V, 3).
+        triangles: (F, 3).
+        weights: for torso and joints, (V, 5).
+        texel: place on the cloth, in tiles, (V, 2).
+        air: share of ambient light, (V,).
+        kind: CLOTH or HARD.
+        which: number of its cloth tile or its paint.
+    """
 
     points: Array
     triangles: NDArray[np.int32]
     weights: Array
     texel: Array
-    kind: int
     air: Array
+    kind: int = CLOTH
+    which: int = 0
 
 
-def _grid(rows: int, columns: int, closed: bool) -> NDArray[np.int32]:
+def grid_triangles(rows: int, columns: int, closed: bool) -> NDArray[np.int32]:
     """Triangles of a grid of rows x columns points; `closed` joins the last column to the first."""
-    last = columns if closed else columns - 1
-    r, c = np.meshgrid(np.arange(rows - 1), np.arange(last), indexing="ij")
+    r, c = np.meshgrid(np.arange(rows - 1), np.arange(columns if closed else columns - 1), indexing="ij")
     a, b = r * columns + c, r * columns + (c + 1) % columns
     quads = np.stack([a, b, b + columns, a + columns], -1).reshape(-1, 4)
     return np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]).astype(np.int32)
@@ -44,46 +66,48 @@ def _grid(rows: int, columns: int, closed: bool) -> NDArray[np.int32]:
 def neckline(template: Array, cut: str, depth: float) -> Array:
     """Metres below the edge of a garment, negative above it, for template points (..., 3)."""
     x, y, z = np.abs(template[..., 0]), template[..., 1], template[..., 2]
-    around = np.hypot(x, (z + 0.045) * 1.1)
-    below = around - (0.078 if cut == "wide" else 0.064)
-    if cut in ("v-neck", "suit", "wide"):
-        slope = (
-            1 - x / (0.055 + 0.25 * depth) if cut != "wide" else np.sqrt(np.maximum(0, 1 - (x / 0.1) ** 2))
-        )
-        throat = smooth_step(-0.06, -0.075, z) * np.maximum(0, slope) * depth
-        below = below - throat * smooth_step(-0.40, -0.44, y - throat) * 2.0
-        below = np.where((throat > 0) & (y < -0.53 + throat), np.minimum(below, y + 0.53 - throat), below)
+    below = np.hypot(x, (z + 0.045) * 1.1) - (0.078 if cut == "wide neck" else 0.064)
+    if cut in ("v-neck", "suit", "wide neck"):
+        if cut == "wide neck":
+            opening = np.sqrt(np.maximum(0, 1 - (x / 0.1) ** 2))
+        else:
+            opening = np.maximum(0, 1 - x / (0.055 + 0.25 * depth))
+        edge = -0.53 + smooth_step(-0.06, -0.075, z) * opening * depth
+        below = np.where((edge > -0.53) & (y < edge), np.minimum(below, y - edge), below)
     return below.astype(np.float32)
 
 
-def garment(rng: np.random.Generator, person: Person, mesh: HeadMesh, normals: Array, cut: str) -> Piece:
-    """A top: the body's own skin blown up below the neckline and sunk below the skin above it."""
-    body = mesh.triangles[(mesh.part == BODY)]
-    low = mesh.template[:, 1] > -0.60
-    body = body[low[body].all(1)]
+def garment(
+    rng: np.random.Generator,
+    person: Person,
+    mesh: HeadMesh,
+    normals: Array,
+    cut: str,
+    thick: float,
+    which: int = 0,
+) -> Piece:
+    """A top: the body's own skin blown up by `thick` metres below the neckline and sunk below the skin above it."""
+    body = mesh.triangles[mesh.part == BODY]
+    body = body[(mesh.template[:, 1] > -0.60)[body].all(1)]
     used, triangles = np.unique(body, return_inverse=True)
     template = mesh.template[used]
-    depth = float(rng.uniform(0.03, 0.10))
-    thick = rng.uniform(0.003, 0.012)
-    phase, pitch = rng.uniform(0, 6.28, 3), rng.uniform(25, 70, 3)
-    folds = sum(
-        np.sin(template @ (rng.normal(0, 1, 3) * pitch[i]) + phase[i]) for i in range(3)
-    ) * rng.uniform(0, 0.0015)
-    edge = neckline(template, cut, depth)
-    rib = rng.uniform(0, 0.004) * np.exp(-(((edge - 0.012) / 0.012) ** 2))
-    # Straight through the edge, so that the border does not show the mesh.
-    lift = np.interp(edge, (-0.03, 0, 0.03), (-0.012, 0, thick)) + (edge > 0) * (
-        folds * np.clip(edge / 0.05, 0, 1) + rib
+    edge = neckline(
+        template, cut, float(rng.uniform(0.03, 0.10) if cut != "suit" else rng.uniform(0.10, 0.16))
     )
-    points = person.rest[used] + normals[used] * lift[:, None]
+    phase, pitch = rng.uniform(0, 6.28, 3), rng.uniform(25, 70, 3)
+    waves = [np.sin(template @ (rng.normal(0, 1, 3) * pitch[i]) + phase[i]) for i in range(3)]
+    folds = np.sum(waves, 0) * rng.uniform(0, 0.0015) * np.clip(edge / 0.05, 0, 1)
+    hem = rng.uniform(0, 0.004) * np.exp(-(((edge - 0.012) / 0.012) ** 2)) * (edge > 0)
+    # Straight through the edge, so that the border does not show the mesh.
+    lift = np.interp(edge, (-0.03, 0, 0.03), (-0.012, 0, thick)) + folds + hem
     texel = np.stack([template[:, 0], template[:, 1] + 0.5 * template[:, 2]], 1) / TILE_SIZE
     return Piece(
-        points=points.astype(np.float32),
+        points=(person.rest[used] + normals[used] * lift[:, None]).astype(np.float32),
         triangles=triangles.reshape(-1, 3).astype(np.int32),
         weights=mesh.joint_weights[used],
         texel=texel.astype(np.float32),
-        kind=CLOTH,
         air=np.interp(template[:, 1], (-0.58, -0.50), (0.6, 1.0)).astype(np.float32),
+        which=which,
     )
 
 
@@ -91,177 +115,148 @@ def tube(
     person: Person,
     mesh: HeadMesh,
     profile: Array,
-    kind: int,
+    kind: int = CLOTH,
+    which: int = 0,
     opening: float = 0.0,
     drop: float = 0.0,
-    smooth: bool = False,
+    round_off: float = 0.0,
 ) -> Piece:
     """A band around the neck.
 
     Args:
         person, mesh: whose neck.
-        profile: distance from the skin and height above the band's foot, metres, (n, 2).
-        kind: CLOTH or FRAME.
+        profile: distance from the skin and height above the band's foot, m, (n, 2).
+        kind, which: see `Piece`.
         opening: half the gap at the throat, radians.
-        drop: how much lower the band sits in front than behind, metres.
-        smooth: a perfect circle instead of the neck's outline.
+        drop: how much lower the band sits in front than behind, m.
+        round_off: 0 follows the neck's outline, 1 is a perfect circle.
     """
     columns = 64
-    angle = (
-        np.linspace(opening, 2 * np.pi - opening, columns)
-        if opening
-        else np.arange(columns) / columns * 2 * np.pi - np.pi
-    )
+    angle = np.linspace(opening, 2 * np.pi - opening, columns)  # from the throat
+    if not opening:
+        angle = np.arange(columns) / columns * 2 * np.pi
     body = np.unique(mesh.triangles[mesh.part == BODY])
     at = person.rest[body[np.abs(mesh.template[body, 1] - NECK_POINT) < 0.014]]
-    axis = np.array([0.0, (at[:, 2].max() + at[:, 2].min()) / 2])
-    away = at[:, [0, 2]] - axis
-    phi = np.arctan2(away[:, 0], away[:, 1])  # 0 behind, pi in front
-    radius = np.linalg.norm(away, axis=1)
-    near = np.abs((angle[:, None] + np.pi - phi[None] + np.pi) % (2 * np.pi) - np.pi)
-    outline = np.array([np.sort(radius[np.argsort(row)[:6]])[:3].mean() for row in near])
-    if smooth:
-        outline[:] = outline.max()
-    foot = person.joints[0, 1] + 0.012
-    front = 0.5 + 0.5 * np.cos(angle)  # the throat is at angle 0
+    middle = (at[:, 2].max() + at[:, 2].min()) / 2
+    around = np.arctan2(at[:, 0], middle - at[:, 2])
+    radius = np.hypot(at[:, 0], at[:, 2] - middle)
+    apart = np.abs((angle[:, None] - around[None] + np.pi) % (2 * np.pi) - np.pi)
+    outline = np.array([np.sort(radius[np.argsort(row)[:6]])[3:].mean() for row in apart])
+    outline = np.convolve(np.concatenate([outline[-2:], outline, outline[:2]]), np.ones(5) / 5, "valid")
+    outline += round_off * (outline.max() - outline)
     spread = outline[None] + profile[:, :1]
-    x = spread * np.sin(angle + np.pi)[None]
-    z = axis[1] + spread * np.cos(angle + np.pi)[None]
-    y = foot - profile[:, 1:] + drop * front[None]
-    points = np.stack(np.broadcast_arrays(x, y, z), -1).reshape(-1, 3)
+    foot = person.joints[0, 1] + 0.012 + drop * (0.5 + 0.5 * np.cos(angle[None]))
+    columns_of = (spread * np.sin(angle), foot - profile[:, 1:], middle - spread * np.cos(angle))
+    points = np.stack(np.broadcast_arrays(*columns_of), -1).reshape(-1, 3)
     _, nearest = cKDTree(person.rest[body]).query(points)
-    weights = mesh.joint_weights[body[nearest]]
-    texel = np.stack(
-        np.broadcast_arrays(angle[None] * 0.07 / TILE_SIZE, profile[:, 1:] / TILE_SIZE), -1
-    ).reshape(-1, 2)
+    texel = np.stack(np.broadcast_arrays(angle[None] * 0.07, profile[:, 1:]), -1).reshape(-1, 2) / TILE_SIZE
     return Piece(
         points=points.astype(np.float32),
-        triangles=_grid(len(profile), columns, opening == 0),
-        weights=weights.astype(np.float32),
+        triangles=grid_triangles(len(profile), columns, opening == 0),
+        weights=mesh.joint_weights[body[nearest]],
         texel=texel.astype(np.float32),
-        kind=kind,
         air=np.full(len(points), 0.85, np.float32),
+        kind=kind,
+        which=which,
     )
 
 
-def collar(rng: np.random.Generator, person: Person, mesh: HeadMesh, cut: str) -> list[Piece]:
-    """The band that belongs to a cut."""
-    if cut == "turtleneck":
-        tall = rng.uniform(0.04, 0.07)
-        return [
-            tube(
-                person,
-                mesh,
-                np.array(
-                    [
-                        [0.004, -0.02],
-                        [0.006, 0],
-                        [0.006, tall],
-                        [0.010, tall + 0.004],
-                        [0.013, tall],
-                        [0.014, 0.01],
-                    ]
-                ),
-                CLOTH,
-            )
-        ]
-    if cut in ("shirt", "suit"):
-        tall = rng.uniform(0.025, 0.04)
-        flap = np.array(
-            [[0.004, -0.015], [0.004, tall], [0.007, tall + 0.003], [0.012, tall * 0.6], [0.024, -0.012]]
-        )
-        return [tube(person, mesh, flap, CLOTH, opening=rng.uniform(0.05, 0.5), drop=0.02)]
-    if cut == "ring":
-        turn = np.linspace(0, 2 * np.pi, 11)
-        thick, wide = rng.uniform(0.008, 0.018), rng.uniform(0.04, 0.07)
-        profile = np.stack([wide + thick * np.cos(turn), thick * np.sin(turn) - 0.01], 1)
-        return [tube(person, mesh, profile, FRAME, drop=0.03, smooth=True)]
-    if cut == "scarf":
-        turn = np.linspace(0, 2 * np.pi, 11)
-        return [
-            tube(
-                person,
-                mesh,
-                np.stack([0.02 + 0.022 * np.cos(turn), 0.03 * np.sin(turn) + 0.012], 1),
-                CLOTH,
-                drop=0.01,
-            )
-        ]
-    return []
-
-
-def glasses(rng: np.random.Generator, person: Person, mesh: HeadMesh) -> tuple[Piece, str]:
-    """Frames with two rims, a bridge and temples, and their description."""
-    eyes = [person.rest[eye].mean(0) for eye in mesh.eyes]
-    lash = person.rest[np.unique(mesh.lashes)]
-    front = float(np.percentile(lash[:, 2], 5)) - 0.004
-    gap = (eyes[0][0] - eyes[1][0]) / 2
-    thick = float(rng.choice([rng.uniform(0.0007, 0.0012), rng.uniform(0.0018, 0.0032)]))
-    wide, tall = gap * rng.uniform(0.66, 0.82), gap * rng.uniform(0.42, 0.72)
-    power = rng.uniform(1.8, 4.5)
-    drop = rng.uniform(0.001, 0.006)
-    lines: list[Array] = []
-    turn = np.linspace(0, 2 * np.pi, 41)
-    c, s = np.cos(turn), np.sin(turn)
-    for eye in eyes:
-        outer = np.sign(eye[0]) * gap * 1.03
-        x = outer + wide * np.sign(c) * np.abs(c) ** (2 / power)
-        y = eye[1] + drop + tall * np.sign(s) * np.abs(s) ** (2 / power)
-        z = front + 0.0035 * ((x - outer) / wide) * np.sign(eye[0]) + 0.003
-        lines.append(np.stack([x, y, z], 1))
-        hinge = np.array([outer + np.sign(eye[0]) * wide, eye[1] - 0.2 * tall, front + 0.006])
-        ear = person.rest[
-            np.argmax(person.rest[:, 0] * np.sign(eye[0]) - 5 * np.abs(person.rest[:, 1] - eye[1]))
-        ]
-        end = np.array([ear[0] * 0.97, eye[1] - 0.1 * tall, ear[2] + 0.01])
-        lines.append(hinge + (end - hinge) * np.linspace(0, 1, 8)[:, None])
-    bridge = np.linspace(-1, 1, 7)
-    rim = gap * 1.03 - wide
-    lines.append(
-        np.stack(
-            [
-                bridge * rim,
-                np.full(7, eyes[0][1] + drop - 0.15 * tall) - 0.002 * (1 - bridge**2),
-                np.full(7, front + 0.002) - 0.002 * (1 - bridge**2),
-            ],
-            1,
-        )
+def tie(rng: np.random.Generator, person: Person, field: HeadField, which: int) -> Piece:
+    """A tie down the chest: a strip with a knot."""
+    rows = 14
+    down = np.linspace(0, 1, rows)
+    top = person.joints[0, 1] + 0.03
+    y = top + 0.24 * down
+    half = np.interp(down, (0, 0.08, 0.14, 1), (0.014, 0.011, 0.010, rng.uniform(0.02, 0.034)))
+    across = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
+    x = half[:, None] * across
+    row = np.clip(((y - field.low[1]) / 0.02).astype(int), 0, field.front.shape[0] - 1)
+    column = int(-field.low[0] / 0.02)
+    chest = np.minimum(
+        field.front[row, column], np.minimum(field.front[row, column - 1], field.front[row, column + 1])
     )
-    points, triangles, start = [], [], 0
-    around = np.arange(6) / 6 * 2 * np.pi
-    for line in lines:
-        ahead = np.gradient(line, axis=0)
-        ahead /= np.linalg.norm(ahead, axis=1, keepdims=True) + 1e-9
-        aside = np.cross(ahead, [0.0, 0.3, 1.0])
-        aside /= np.linalg.norm(aside, axis=1, keepdims=True) + 1e-9
-        third = np.cross(ahead, aside)
-        ring = line[:, None] + thick * (
-            np.cos(around)[None, :, None] * aside[:, None] + np.sin(around)[None, :, None] * third[:, None]
-        )
-        points.append(ring.reshape(-1, 3))
-        triangles.append(_grid(len(line), 6, True) + start)
-        start += len(line) * 6
-    at = np.concatenate(points).astype(np.float32)
-    piece = Piece(
-        points=at,
-        triangles=np.concatenate(triangles),
-        weights=np.tile(np.float32([0, 0, 0, 0, 1]), (len(at), 1)),
-        texel=np.zeros((len(at), 2), np.float32),
-        kind=FRAME,
-        air=np.ones(len(at), np.float32),
+    chest = np.convolve(np.pad(chest, 2, "edge"), np.ones(5) / 5, "valid")
+    z = chest[:, None] - 0.014 - 0.006 * (1 - across**2) - 0.006 * (down[:, None] < 0.1)
+    points = np.stack(np.broadcast_arrays(x, y[:, None], z), -1).reshape(-1, 3).astype(np.float32)
+    texel = (
+        np.stack([points[:, 0] + 0.7 * points[:, 1], points[:, 1] - 0.7 * points[:, 0]], 1) * 2 / TILE_SIZE
     )
-    return piece, "thin-rimmed glasses" if thick < 0.0015 else "thick-rimmed glasses"
+    return Piece(
+        points=points,
+        triangles=grid_triangles(rows, len(across), False),
+        weights=np.tile(np.float32([1, 0, 0, 0, 0]), (len(points), 1)),
+        texel=texel.astype(np.float32),
+        air=np.full(len(points), 0.95, np.float32),
+        which=which,
+    )
 
 
-def cloth_tile(rng: np.random.Generator) -> tuple[Array, str]:
-    """A tile of cloth, linear RGB and two slopes (TILE, TILE, 5), and its description."""
+def shirt_collar(
+    rng: np.random.Generator, person: Person, mesh: HeadMesh, which: int, opening: float
+) -> Piece:
+    """A standing collar that folds over."""
+    tall = rng.uniform(0.022, 0.036)
+    fold = np.array(
+        [(0.003, -0.02), (0.003, tall), (0.006, tall + 0.003), (0.010, tall * 0.6), (0.02, -0.016)]
+    )
+    return tube(person, mesh, fold, which=which, opening=opening, drop=rng.uniform(0.018, 0.03))
+
+
+def dress(
+    rng: np.random.Generator, person: Person, mesh: HeadMesh, field: HeadField, normals: Array
+) -> tuple[list[Piece], str]:
+    """Random clothes and their description; tile 0 is the garment, 1 a shirt under it, 2 a tie."""
+    cut = str(rng.choice(list(CUTS), p=list(CUTS.values())))
+    thick = float(rng.uniform(0.003, 0.012))
+    turn = np.linspace(0, 2 * np.pi, 11)
+    if cut == "suit":
+        tied = rng.random() < 0.7
+        pieces = [
+            garment(rng, person, mesh, normals, "crew neck", 0.003, 1),
+            garment(rng, person, mesh, normals, "suit", 0.014),
+        ]
+        pieces.append(shirt_collar(rng, person, mesh, 1, 0.1 if tied else rng.uniform(0.15, 0.45)))
+        return pieces + ([tie(rng, person, field, 2)] if tied else []), "suit and tie" if tied else "suit"
+    if cut == "ring collar":  # of a space or diving suit
+        thick, wide = float(rng.uniform(0.02, 0.035)), rng.uniform(0.05, 0.085)
+        rim = rng.uniform(0.008, 0.018)
+        profile = np.stack([wide + rim * np.cos(turn), rim * np.sin(turn) - 0.01], 1)
+        ring = tube(person, mesh, profile, HARD, METAL, drop=rng.uniform(0.02, 0.05), round_off=1.0)
+        return [garment(rng, person, mesh, normals, "crew neck", thick), ring], cut
+    base = "crew neck" if cut in ("shirt", "turtleneck", "scarf", "high collar") else cut
+    pieces = [garment(rng, person, mesh, normals, base, thick)]
+    if cut == "shirt":
+        pieces.append(shirt_collar(rng, person, mesh, 0, rng.uniform(0.12, 0.6)))
+    elif cut == "turtleneck":
+        tall = rng.uniform(0.035, 0.06)
+        profile = [
+            (0.004, -0.025),
+            (0.005, 0),
+            (0.005, tall),
+            (0.008, tall + 0.004),
+            (0.011, tall),
+            (0.012, 0.0),
+        ]
+        pieces.append(tube(person, mesh, np.array(profile), drop=0.012))
+    elif cut == "high collar":
+        tall = rng.uniform(0.03, 0.06)
+        profile = np.array([(0.01, -0.03), (0.012, 0), (0.016, tall), (0.02, tall + 0.002), (0.02, 0)])
+        pieces.append(tube(person, mesh, profile, opening=rng.uniform(0, 0.3), drop=0.02, round_off=0.4))
+    elif cut == "scarf":
+        profile = np.stack([0.018 + 0.02 * np.cos(turn), 0.03 * np.sin(turn) + 0.008], 1)
+        pieces.append(tube(person, mesh, profile, drop=0.02, which=1, round_off=0.5))
+    return pieces, cut
+
+
+def cloth_tile(
+    rng: np.random.Generator, pattern: str | None = None, light: float | None = None
+) -> tuple[Array, str]:
+    """A tile of cloth, linear RGB and two slopes (TILE, TILE, 5), and its pattern; random unless given."""
     y, x = np.mgrid[:TILE, :TILE].astype(np.float32)
-    colours = np.clip(
-        rng.choice([0.02, 0.15, 0.45, 0.8], (2, 1)) * np.exp(rng.normal(0, 0.6, (2, 3))), 0.008, 0.9
-    )
-    pattern = str(
-        rng.choice(["plain", "plain", "plain", "striped", "pinstriped", "checked", "dotted", "mottled"])
-    )
+    level = rng.choice([0.02, 0.15, 0.45, 0.8], (2, 1)) if light is None else np.array([[light], [0.2]])
+    hue = rng.normal(0, rng.choice([0.08, 0.6]) if light is None else 0.05, (2, 3))
+    colours = np.clip(level * np.exp(hue), 0.008, 0.9)
+    pattern = pattern or str(rng.choice(PATTERNS))
     period = TILE / int(rng.choice([2, 3, 4, 6, 8]))
     if pattern == "striped":
         mix = ((y if rng.random() < 0.6 else x) % period < period * rng.uniform(0.3, 0.7)).astype(np.float32)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 FAR = np.float32(1e9)
+LIGHT_REACH = 0.30  # m, half the width of a light's screen
 HIDDEN = np.float32(0.002)  # m, a piece of hair with both ends this far behind what is drawn is left out
 SKIN_MARGIN, HAIR_MARGIN = (
     0.004,
@@ -203,10 +204,36 @@ def light_basis(direction: Array) -> Array:
     return np.stack([right, np.cross(forward, right), forward]).astype(np.float32)
 
 
+def light_screen(side: int) -> Array:
+    """Empty depths (side, side) seen from a light; the screen covers LIGHT_REACH around its middle."""
+    return np.full((side, side), FAR, np.float32)
+
+
 @njit(cache=True, fastmath=True, error_model="numpy")
-def draw_depth(points: Array, triangles: NDArray[np.int32], two_sided: NDArray[np.bool_], z: Array) -> None:
-    """Nearest depth only, orthographic; back faces are skipped unless `two_sided` (F,)."""
-    side = z.shape[0]
+def _from_light(points: Array, middle: Array, basis: Array, side: int) -> Array:
+    """Points (n, 3) on a light's screen: pixels, pixels, metres away from the light."""
+    out = np.empty(points.shape, np.float32)
+    scale, half = np.float32(side / (2 * LIGHT_REACH)), np.float32(side / 2)
+    for i in range(points.shape[0]):
+        dx, dy, dz = points[i, 0] - middle[0], points[i, 1] - middle[1], points[i, 2] - middle[2]
+        out[i, 0] = (dx * basis[0, 0] + dy * basis[0, 1] + dz * basis[0, 2]) * scale + half
+        out[i, 1] = (dx * basis[1, 0] + dy * basis[1, 1] + dz * basis[1, 2]) * scale + half
+        out[i, 2] = dx * basis[2, 0] + dy * basis[2, 1] + dz * basis[2, 2]
+    return out
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def draw_depth(
+    vertices: Array,
+    middle: Array,
+    basis: Array,
+    triangles: NDArray[np.int32],
+    two_sided: NDArray[np.bool_],
+    screen: Array,
+) -> None:
+    """Nearest depth of triangles (F, 3) of vertices (V, 3) on a light's screen; back faces count only if `two_sided` (F,)."""
+    side = screen.shape[0]
+    points = _from_light(vertices, middle, basis, side)
     for f in range(triangles.shape[0]):
         a, b, c = triangles[f, 0], triangles[f, 1], triangles[f, 2]
         x0, y0, x1, y1, x2, y2 = (
@@ -231,26 +258,22 @@ def draw_depth(points: Array, triangles: NDArray[np.int32], two_sided: NDArray[n
             w2 = ((x1 - x0) * (py - y0) - (px - x0) * (y1 - y0)) * inverse
             for x in range(low_x, high_x + 1):
                 if w1 >= 0 and w2 >= 0 and w1 + w2 <= 1:
-                    z[y, x] = min(z[y, x], z0 + w1 * z1 + w2 * z2)
+                    screen[y, x] = min(screen[y, x], z0 + w1 * z1 + w2 * z2)
                 w1 += step1
                 w2 += step2
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def draw_depth_strands(points: Array, middle: Array, basis: Array, scale: float, z: Array) -> None:
-    """Nearest depth of strands (N, P, 3) in view axes on a light's screen, each node a little blot."""
-    side = z.shape[0]
-    half = np.float32(side / 2)
-    for n in range(points.shape[0]):
-        for k in range(points.shape[1]):
-            dx, dy = points[n, k, 0] - middle[0], points[n, k, 1] - middle[1]
-            dz = points[n, k, 2] - middle[2]
-            x = int((dx * basis[0, 0] + dy * basis[0, 1] + dz * basis[0, 2]) * scale + half)
-            y = int((dx * basis[1, 0] + dy * basis[1, 1] + dz * basis[1, 2]) * scale + half)
-            if 0 <= x < side - 1 and 0 <= y < side - 1:
-                depth = dx * basis[2, 0] + dy * basis[2, 1] + dz * basis[2, 2]
-                z[y, x] = min(z[y, x], depth)
-                z[y, x + 1] = min(z[y, x + 1], depth)
+def draw_depth_strands(strands: Array, middle: Array, basis: Array, screen: Array) -> None:
+    """Nearest depth of strands (N, P, 3) on a light's screen, each node a little blot that stands for a lock."""
+    side = screen.shape[0]
+    for n in range(strands.shape[0]):
+        points = _from_light(strands[n], middle, basis, side)
+        for k in range(points.shape[0]):
+            x, y = int(points[k, 0]), int(points[k, 1])
+            if 0 <= x < side - 1 and 0 <= y < side:
+                screen[y, x] = min(screen[y, x], points[k, 2])
+                screen[y, x + 1] = min(screen[y, x + 1], points[k, 2])
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
@@ -258,53 +281,40 @@ def lit_share(
     points: Array,
     middle: Array,
     basis: Array,
-    scale: float,
-    z: Array,
+    screen: Array,
     margin: float,
     radius: int,
     wanted: NDArray[np.bool_],
     out: Array,
 ) -> None:
-    """Share of light that reaches `wanted` points (n, 3) in view axes, by depth tests on a ring of places on the light's screen.
+    """Share of a light that reaches points, by depth tests on diamonds around their places on its screen.
 
     Args:
-        points: (n, 3).
-        middle, basis, scale: of the light's screen: (point - middle) @ basis.T, times `scale` pixels per metre, plus half its side.
-        z: the light's depths, (side, side).
+        points: view axes, (n, 3).
+        middle, basis: of the light's screen.
+        screen: the light's depths, (side, side).
         margin: metres that a point may lie behind the nearest surface.
-        radius: of the ring, pixels.
-        wanted: (n,); the others are left alone.
-        out: multiplied by the share, (n,).
+        radius: of the largest diamond, pixels.
+        wanted: which points, (n,).
+        out: multiplied by the share where wanted, (n,).
     """
-    side = z.shape[0]
-    half = np.float32(side / 2)
+    side = screen.shape[0]
+    scale, half = np.float32(side / (2 * LIGHT_REACH)), np.float32(side / 2)
     for i in range(points.shape[0]):
         if not wanted[i]:
             continue
         dx, dy, dz = points[i, 0] - middle[0], points[i, 1] - middle[1], points[i, 2] - middle[2]
         x = int((dx * basis[0, 0] + dy * basis[0, 1] + dz * basis[0, 2]) * scale + half)
         y = int((dx * basis[1, 0] + dy * basis[1, 1] + dz * basis[1, 2]) * scale + half)
-        depth = dx * basis[2, 0] + dy * basis[2, 1] + dz * basis[2, 2] - margin
         if x < 0 or y < 0 or x >= side or y >= side:
             continue
-        lit = np.float32(0)
+        depth = dx * basis[2, 0] + dy * basis[2, 1] + dz * basis[2, 2] - margin
+        lit = 1 if depth < screen[y, x] else 0
         for ring in range(1, radius + 1):
-            for corner in range(4):
-                u = x + (
-                    ring
-                    if corner == 0
-                    else (-ring if corner == 1 else (1 - ring if corner == 2 else ring - 1))
-                )
-                v = y + (
-                    ring - 1
-                    if corner == 0
-                    else (1 - ring if corner == 1 else (ring if corner == 2 else -ring))
-                )
-                if depth < z[min(max(v, 0), side - 1), min(max(u, 0), side - 1)]:
+            for u, v in ((ring, ring - 1), (-ring, 1 - ring), (1 - ring, ring), (ring - 1, -ring)):
+                if depth < screen[min(max(y + v, 0), side - 1), min(max(x + u, 0), side - 1)]:
                     lit += 1
-        if depth < z[y, x]:
-            lit += 1
-        out[i] *= lit / (4 * radius + 1)
+        out[i] *= np.float32(lit) / (4 * radius + 1)
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")

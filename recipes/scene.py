@@ -11,9 +11,9 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 
-from avatar.recipes.materials import noise_bank, smooth_step
 from avatar.recipes.render import Camera
 from avatar.recipes.shading import Light
+from avatar.recipes.skin import noise_bank, smooth_step
 
 Array = NDArray[np.float32]
 

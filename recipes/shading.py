@@ -13,48 +13,44 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from avatar.recipes.surfaces import (
+    CLOTH,
+    CLOTH_PART,
+    COORDINATE_U,
+    COORDINATE_V,
+    EYE,
+    EYE_PART,
+    GLASSES,
+    GLASSES_PART,
+    IRIS,
+    IRIS_RIM,
+    LIP_GLOSS,
+    LIP_PAINT,
+    LIP_PART,
+    LIPS,
+    LOCAL_X,
+    LOCAL_Y,
+    LOCAL_Z,
+    MOUTH,
+    MOUTH_PAINT,
+    MOUTH_PART,
+    OCCLUSION,
+    PUPIL,
+    SCLERA,
+    SKIN,
+    SKIN_PART,
+    TEETH,
+    TEETH_PAINT,
+    TONGUE,
+    TONGUE_PAINT,
+    WHICH,
+)
+
 Array = NDArray[np.float32]
 
-SKIN, EYE, TEETH, TONGUE, CLOTH, FRAME = range(6)
-"""How a triangle is shaded."""
-
-COORDINATE_U, COORDINATE_V, LIPS, MOUTH, OCCLUSION, LOCAL_X, LOCAL_Y, LOCAL_Z = range(8)
-"""Columns of the vertex attributes: texture coordinates, masks, ambient light, direction from the eyeball's centre."""
-
-NOTHING, SKIN_PART, LIP_PART, MOUTH_PART, EYE_PART, BROW_PART, HAIR_PART, CLOTH_PART, GLASSES_PART = range(9)
-"""Values of a clip's `parts`."""
-
-PAINT = (
-    "lips",
-    "lip_gloss",
-    "mouth",
-    "tongue",
-    "teeth",
-    "sclera",
-    "iris",
-    "iris_rim",
-    "pupil",
-    "cloth_gloss",
-    "frame",
-    "frame_gloss",
-)
-PAINT_INDEX = {name: index for index, name in enumerate(PAINT)}
-(
-    P_LIPS,
-    P_LIP_GLOSS,
-    P_MOUTH,
-    P_TONGUE,
-    P_TEETH,
-    P_SCLERA,
-    P_IRIS,
-    P_IRIS_RIM,
-    P_PUPIL,
-    P_CLOTH_GLOSS,
-    P_FRAME,
-    P_FRAME_GLOSS,
-) = range(12)
 IRIS_ANGLE = 0.52  # radians, half the angle of the iris seen from the eyeball's centre
 SAME_SURFACE = np.float32(0.003)  # m between neighbouring samples of one surface
+HARD_GLOSS = np.float32(2.0)
 TEETH_COUNT = 14  # along an arch
 
 
@@ -96,6 +92,7 @@ def shade(
     attributes: Array,
     skin: Array,
     cloth: Array,
+    gloss_of: Array,
     paint: Array,
     openness: float,
     eye: Array,
@@ -117,10 +114,11 @@ def shade(
         triangles, material: (F, 3), (F,).
         points, normals: of the vertices in view axes, (V, 3).
         lit: share of each light that reaches a vertex, (V, L).
-        attributes: (V, 8), see COORDINATE_U and on.
-        skin: texture of `materials.paint_skin`.
-        cloth: tile of linear RGB and slopes, (rows, columns, 5); its coordinates count tiles.
-        paint: (len(PAINT), 3).
+        attributes: (V, 8), see `surfaces`.
+        skin: texture of `skin.paint_skin`.
+        cloth: tiles of linear RGB and slopes, (tiles, rows, columns, 5); coordinates on them count tiles.
+        gloss_of: of each tile, (tiles,).
+        paint: (PAINTS, 3), see `surfaces`.
         openness: of the lips, 0 closed to 1 wide.
         eye: position of the camera, (3,).
         up: the head's own up direction, (3,).
@@ -232,9 +230,9 @@ def shade(
                     sample[0] / (sample[1] + np.float32(1e-3))
                 ) / np.float32(1.7)
                 for c in range(3):
-                    albedo[c] = sample[c] + lip * (paint[P_LIPS, c] * grain - sample[c])
-                    albedo[c] += inside * (paint[P_MOUTH, c] - albedo[c])
-                gloss += lip * (paint[P_LIP_GLOSS, 0] * np.float32(0.2) - gloss)
+                    albedo[c] = sample[c] + lip * (paint[LIP_PAINT, c] * grain - sample[c])
+                    albedo[c] += inside * (paint[MOUTH_PAINT, c] - albedo[c])
+                gloss += lip * (paint[LIP_GLOSS, 0] * np.float32(0.2) - gloss)
                 power += lip * 30
                 # Slopes of the texture bend the normal along the cylinder's axes.
                 tx, ty, tz = (
@@ -270,17 +268,17 @@ def shade(
                 ) * np.sin(turn * 41 + 9 * angle)
                 white = min(np.float32(1), max(np.float32(0), (angle - np.float32(0.93)) * 8))
                 rim = min(np.float32(1), max(np.float32(0), (angle - np.float32(0.62)) * 3))
-                hole = min(np.float32(1), max(np.float32(0), (paint[P_PUPIL, 0] - angle) * 12))
+                hole = min(np.float32(1), max(np.float32(0), (paint[PUPIL, 0] - angle) * 12))
                 for c in range(3):
-                    colour = paint[P_IRIS, c] * rays * (np.float32(1.3) - np.float32(0.4) * ly)
-                    colour += rim * (paint[P_IRIS_RIM, c] - colour)
+                    colour = paint[IRIS, c] * rays * (np.float32(1.3) - np.float32(0.4) * ly)
+                    colour += rim * (paint[IRIS_RIM, c] - colour)
                     colour += hole * (np.float32(0.006) - colour)
                     pink = (
                         np.float32(1)
                         if c == 0
                         else np.float32(1) - np.float32(0.14) * max(np.float32(0), angle - np.float32(1.2))
                     )
-                    albedo[c] = colour + white * (paint[P_SCLERA, c] * pink - colour)
+                    albedo[c] = colour + white * (paint[SCLERA, c] * pink - colour)
             elif kind == TEETH or kind == TONGUE:
                 part = MOUTH_PART
                 air *= np.float32(0.45) + np.float32(0.7) * openness
@@ -303,25 +301,24 @@ def shade(
                     )
                     for c in range(3):
                         albedo[c] = (
-                            paint[P_TEETH, c]
+                            paint[TEETH_PAINT, c]
                             * (1 - gap)
                             * (np.float32(0.92) + np.float32(0.08) * (1 - seam * seam))
                         )
-                        albedo[c] += gum * (paint[P_TONGUE, c] - albedo[c])
+                        albedo[c] += gum * (paint[TONGUE_PAINT, c] - albedo[c])
                 else:
                     wrap, gloss, power = np.float32(1), np.float32(0.35), np.float32(40)
                     for c in range(3):
-                        albedo[c] = paint[P_TONGUE, c]
+                        albedo[c] = paint[TONGUE_PAINT, c]
             elif kind == CLOTH:
                 part = CLOTH_PART
-                gloss, power, wrap = paint[P_CLOTH_GLOSS, 0], np.float32(12), np.float32(0.3)
-                tile_u, tile_v = att[COORDINATE_U], att[COORDINATE_V]
-                _fetch(
-                    cloth,
-                    (tile_u - np.floor(tile_u)) * cloth.shape[1],
-                    (tile_v - np.floor(tile_v)) * cloth.shape[0],
-                    sample,
+                which = int(att[WHICH] + np.float32(0.5))
+                gloss, power, wrap = gloss_of[which], np.float32(12), np.float32(0.3)
+                tile_u, tile_v = (
+                    att[COORDINATE_U] - np.floor(att[COORDINATE_U]),
+                    att[COORDINATE_V] - np.floor(att[COORDINATE_V]),
                 )
+                _fetch(cloth[which], tile_u * cloth.shape[2], tile_v * cloth.shape[1], sample)
                 for c in range(3):
                     albedo[c] = sample[c]
                 n[0] += sample[3]
@@ -330,10 +327,11 @@ def shade(
                 for i in range(3):
                     n[i] *= length
             else:
-                part = GLASSES_PART
-                gloss, power = paint[P_FRAME_GLOSS, 0], np.float32(60)
+                which = int(att[WHICH] + np.float32(0.5))
+                part = GLASSES_PART if which == GLASSES else CLOTH_PART
+                gloss, power = HARD_GLOSS, np.float32(60)
                 for c in range(3):
-                    albedo[c] = paint[P_FRAME, c]
+                    albedo[c] = paint[which, c]
 
             up_share = np.float32(0.5) - np.float32(0.5) * n[1]
             for c in range(3):
