@@ -120,6 +120,7 @@ class SpeechToCurves(nn.Module):
         self.blocks = nn.ModuleList(Block(config.width, config.kernel, d) for d in config.dilations)
         self.norm = nn.LayerNorm(config.width)
         self.leave = nn.Linear(config.width, len(CONTROLS) + 1)
+        nn.init.constant_(self.leave.bias, -2.0)  # a mouth at rest
 
     @property
     def context(self) -> int:
