@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -17,7 +17,7 @@ from avatar.recipes.looks import Look, draw_look
 from avatar.recipes.outfit import Piece, cloth_tile, dress
 from avatar.recipes.people import BODY, EYE, LOWER_TEETH, TONGUE, UPPER_TEETH, HeadMesh, Person, people
 from avatar.recipes.render import draw_depth, light_basis, light_screen, lit_share, vertex_normals
-from avatar.recipes.skin import LIP_LINE, SkinAtlas, make_atlas, paint_skin, skin_place
+from avatar.recipes.skin import LIP_LINE, SkinAtlas, draw_brow_shape, make_atlas, paint_skin, skin_place
 from avatar.recipes.strands import FaceMap, Strands, grow_hair, lash_lines
 from avatar.recipes.styles import STYLES, draw_style, scalp_density
 
@@ -26,6 +26,7 @@ Array = NDArray[np.float32]
 LIP_FRONT = -0.157  # m, template depth of the closed lips
 MOUTH_FADE = 0.018  # m, how far into the mouth light falls
 GLASSES_SHARE = 0.22
+FLAT = 0.014  # m, how high hair stands at most beside a hat
 KINDS = np.array(
     [surfaces.SKIN, surfaces.EYE, surfaces.TEETH, surfaces.TEETH, surfaces.TONGUE], np.uint8
 )  # by part
@@ -206,7 +207,7 @@ def draw_figure(rng: np.random.Generator) -> Figure:
     mesh = base.mesh
     person = people().draw_person(rng)
     seat_teeth(rng, person, mesh)
-    look, style = draw_look(rng, person), draw_style(rng, person)
+    look, style, brows = draw_look(rng, person), draw_style(rng, person), draw_brow_shape(rng)
     normals = vertex_normals(person.rest, mesh.triangles)
     field = HeadField(person, mesh)
 
@@ -215,6 +216,8 @@ def draw_figure(rng: np.random.Generator) -> Figure:
     pieces += hat
     if hat_name == "headscarf":
         style = STYLES["bald"]
+    elif covered is not None:
+        style = replace(style, lift=min(style.lift, FLAT))
     lenses, glasses_name = None, "none"
     if rng.random() < GLASSES_SHARE:
         frames, lenses, glasses_name = draw_glasses(rng, person, mesh)
@@ -242,7 +245,7 @@ def draw_figure(rng: np.random.Generator) -> Figure:
     kinds = np.concatenate(material)
 
     strands, beard = grow_hair(
-        rng, person, mesh, field, normals, look, style, covered, base.face, base.lashes
+        rng, person, mesh, field, normals, look, brows, style, covered, base.face, base.lashes
     )
     density = scalp_density(base.atlas.place, style)
     if style.top == 0 and rng.random() < 0.6:  # shaved, not bald
@@ -256,7 +259,7 @@ def draw_figure(rng: np.random.Generator) -> Figure:
         material=kinds,
         two_sided=kinds >= surfaces.CLOTH,
         attributes=np.concatenate(attributes),
-        skin=paint_skin(rng, base.atlas, look, density, 0.6 * look.hair + 0.08 * look.skin),
+        skin=paint_skin(rng, base.atlas, look, brows, density, 0.6 * look.hair + 0.08 * look.skin),
         cloth=cloth,
         cloth_gloss=(rng.uniform(0, 0.3, len(cloth)) * (rng.random(len(cloth)) < 0.5)).astype(np.float32),
         paint=paint_of(rng, look),

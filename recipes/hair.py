@@ -128,9 +128,15 @@ def grow_guides(
     heading = unit((0.6 - 0.4 * style.fall) * away + comb)
     down = np.array([0.0, 1.0, 0.0])
     layer = style.lift * rng.uniform(0.25, 1.0, (len(roots), 1))
+    knot = knot_place(field, style) if style.bun else None
+    loose = rng.normal(0, 0.3, comb.shape)
     for k in range(1, nodes):
         share = k / (nodes - 1)
         away, _, _ = field.surface(point)
+        if knot is not None:
+            to_knot = knot - point
+            comb = unit(to_knot) + 0.3 * loose
+            step = np.minimum(step, 0.8 * np.linalg.norm(to_knot, axis=1, keepdims=True))
         along = comb - (comb * away).sum(1, keepdims=True) * away
         gravity = fall * min(1.0, 0.3 + 2.0 * share)
         hanging = fall * smooth_step(field.centre[1] - 0.05, field.centre[1] + 0.03, point[:, 1])[:, None]
@@ -197,7 +203,7 @@ def grow_scalp(
         strands = strands + curl * size[..., None]
     if style.bun:
         in_knot = (rng.random(count) < 0.25)[:, None, None]
-        strands = np.where(in_knot, grow_knot(rng, field, style.bun, count, nodes), strands)
+        strands = np.where(in_knot, grow_knot(rng, field, style, count, nodes), strands)
     away, distance, ground = field.surface(strands)
     floor = ground + (0.001 + 0.004 * share[..., 0]) * (share[..., 0] > 0)
     strands = strands + away * np.maximum(floor - distance, 0)[..., None]
@@ -218,16 +224,20 @@ def grow_scalp(
     return strands[near_first].astype(np.float32), air[near_first].astype(np.float32)
 
 
-def grow_knot(rng: np.random.Generator, field: HeadField, radius: float, count: int, nodes: int) -> Array:
-    """Strands wound around a ball high on the back of the head, (count, nodes, 3)."""
-    aim = unit(np.array([0.0, -1.0, 0.35]))
+def knot_place(field: HeadField, style: Style) -> Array:
+    """Middle of the ball into which hair is tied, (3,)."""
+    aim = unit(np.array([0.0, *style.comb[1:]]))
     _, _, ground = field.surface((field.centre + aim)[None])
-    middle = field.centre + aim * (ground[0] + 0.6 * radius)
+    return field.centre + aim * (ground[0] + 0.6 * style.bun)
+
+
+def grow_knot(rng: np.random.Generator, field: HeadField, style: Style, count: int, nodes: int) -> Array:
+    """Strands wound around the ball into which hair is tied, (count, nodes, 3)."""
     angle = rng.uniform(0, 2 * np.pi, (count, 1)) + np.linspace(0, 2.2, nodes)[None]
     tilt = np.repeat(rng.uniform(-0.95, 0.95, (count, 1)), nodes, 1)
     ring = np.sqrt(1 - tilt**2)
     ball = np.stack([ring * np.cos(angle), tilt, ring * np.sin(angle)], -1)
-    return middle + ball * radius * rng.uniform(0.85, 1.05, (count, 1, 1))
+    return knot_place(field, style) + ball * style.bun * rng.uniform(0.85, 1.05, (count, 1, 1))
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")

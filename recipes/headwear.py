@@ -115,7 +115,7 @@ def draw_hat(
 
 def draw_headscarf(rng: np.random.Generator, person: Person, mesh: HeadMesh, field: HeadField) -> list[Piece]:
     """A scarf around hair, ears and neck that leaves the face free."""
-    opening, rows = np.radians(rng.uniform(47, 56)), 26
+    opening, rows = np.radians(rng.uniform(38, 46)), 26
     round_face = np.arange(COLUMNS) / COLUMNS * 2 * np.pi
     share = np.linspace(0, 1, rows)[:, None]
     tall = 1 + 0.18 * np.abs(np.cos(round_face))  # the opening is an upright oval
@@ -127,8 +127,8 @@ def draw_headscarf(rng: np.random.Generator, person: Person, mesh: HeadMesh, fie
     radius = np.maximum(ground, 0.075) + 0.010 + folds * smooth_step(0, 0.2, share)
     texel = np.stack(np.broadcast_arrays(round_face[None] * 0.09, angle * 0.11), -1) / TILE_SIZE
     points = field.centre + away * radius[..., None]
-    wrap = np.array([(0.01, -0.05), (0.02, -0.02), (0.022, 0.02), (0.018, 0.06), (0.008, 0.085)])
-    neck = tube(person, mesh, wrap, which=HAT_TILE, drop=0.02, round_off=0.7)
+    wrap = np.array([(0.016, -0.06), (0.018, -0.02), (0.014, 0.015), (0.011, 0.04), (0.007, 0.055)])
+    neck = tube(person, mesh, wrap, which=HAT_TILE, drop=0.03, round_off=0.4)
     return [_piece(points, grid_triangles(rows, COLUMNS, True), texel, CLOTH, HAT_TILE), neck]
 
 

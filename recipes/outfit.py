@@ -15,9 +15,13 @@ from avatar.recipes.surfaces import CLOTH, HARD, METAL
 
 Array = NDArray[np.float32]
 
+EDGE_REACH = 0.02  # m from a garment's edge within which its mesh is refined
 TILE = 256  # texels, side of a cloth tile
 TILE_SIZE = 0.18  # m
-NECK_POINT = -0.578  # m, template height of the neck's narrowest part
+NECK_POINT, NECK_RADIUS = (
+    -0.592,
+    0.07,
+)  # m, template height of the neck's narrowest part, and what is neck there
 CUTS = {
     "crew neck": 0.22,
     "v-neck": 0.14,
@@ -30,6 +34,7 @@ CUTS = {
     "ring collar": 0.06,
 }
 PATTERNS = ("plain", "plain", "plain", "striped", "pinstriped", "checked", "dotted", "mottled")
+FORMAL = ("plain", "plain", "plain", "pinstriped", "checked")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +68,19 @@ def grid_triangles(rows: int, columns: int, closed: bool) -> NDArray[np.int32]:
     return np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]).astype(np.int32)
 
 
+def subdivide(
+    values: Array, triangles: NDArray[np.int64], chosen: NDArray[np.bool_]
+) -> tuple[Array, NDArray[np.int64]]:
+    """Cut the `chosen` (F,) triangles (F, 3) in four; `values` (V, n) of new vertices are the means of their edge's ends."""
+    fine = triangles[chosen]
+    edges = np.sort(np.stack([fine, np.roll(fine, -1, 1)], -1).reshape(-1, 2), 1)
+    ends, middle = np.unique(edges, axis=0, return_inverse=True)
+    ab, bc, ca = middle.reshape(-1, 3).T + len(values)
+    a, b, c = fine.T
+    quarters = np.stack([a, ab, ca, ab, b, bc, ca, bc, c, ab, bc, ca], 1).reshape(-1, 3)
+    return np.concatenate([values, values[ends].mean(1)]), np.concatenate([triangles[~chosen], quarters])
+
+
 def neckline(template: Array, cut: str, depth: float) -> Array:
     """Metres below the edge of a garment, negative above it, for template points (..., 3)."""
     x, y, z = np.abs(template[..., 0]), template[..., 1], template[..., 2]
@@ -90,21 +108,24 @@ def garment(
     body = mesh.triangles[mesh.part == BODY]
     body = body[(mesh.template[:, 1] > -0.60)[body].all(1)]
     used, triangles = np.unique(body, return_inverse=True)
-    template = mesh.template[used]
-    edge = neckline(
-        template, cut, float(rng.uniform(0.03, 0.10) if cut != "suit" else rng.uniform(0.10, 0.16))
-    )
+    triangles = triangles.reshape(-1, 3)
+    depth = float(rng.uniform(0.10, 0.16) if cut == "suit" else rng.uniform(0.03, 0.10))
+    values = np.concatenate([person.rest, normals, mesh.template, mesh.joint_weights], 1)[used]
+    for _ in range(2):  # the mesh is too coarse for a clean edge
+        near = np.abs(neckline(values[:, 6:9], cut, depth)) < EDGE_REACH
+        values, triangles = subdivide(values, triangles, near[triangles].any(1))
+    rest, normals, template, weights = np.split(values, (3, 6, 9), 1)
+    edge = neckline(template, cut, depth)
     phase, pitch = rng.uniform(0, 6.28, 3), rng.uniform(25, 70, 3)
     waves = [np.sin(template @ (rng.normal(0, 1, 3) * pitch[i]) + phase[i]) for i in range(3)]
     folds = np.sum(waves, 0) * rng.uniform(0, 0.0015) * np.clip(edge / 0.05, 0, 1)
-    hem = rng.uniform(0, 0.004) * np.exp(-(((edge - 0.012) / 0.012) ** 2)) * (edge > 0)
     # Straight through the edge, so that the border does not show the mesh.
-    lift = np.interp(edge, (-0.03, 0, 0.03), (-0.012, 0, thick)) + folds + hem
+    lift = np.interp(edge, (-0.03, 0.03), (-thick, thick)) + folds
     texel = np.stack([template[:, 0], template[:, 1] + 0.5 * template[:, 2]], 1) / TILE_SIZE
     return Piece(
-        points=(person.rest[used] + normals[used] * lift[:, None]).astype(np.float32),
-        triangles=triangles.reshape(-1, 3).astype(np.int32),
-        weights=mesh.joint_weights[used],
+        points=(rest + normals * lift[:, None]).astype(np.float32),
+        triangles=triangles.astype(np.int32),
+        weights=weights.astype(np.float32),
         texel=texel.astype(np.float32),
         air=np.interp(template[:, 1], (-0.58, -0.50), (0.6, 1.0)).astype(np.float32),
         which=which,
@@ -136,12 +157,13 @@ def tube(
     if not opening:
         angle = np.arange(columns) / columns * 2 * np.pi
     body = np.unique(mesh.triangles[mesh.part == BODY])
-    at = person.rest[body[np.abs(mesh.template[body, 1] - NECK_POINT) < 0.014]]
+    x, y, z = mesh.template[body].T
+    at = person.rest[body[(np.abs(y - NECK_POINT) < 0.012) & (np.hypot(x, z + 0.02) < NECK_RADIUS)]]
     middle = (at[:, 2].max() + at[:, 2].min()) / 2
     around = np.arctan2(at[:, 0], middle - at[:, 2])
     radius = np.hypot(at[:, 0], at[:, 2] - middle)
     apart = np.abs((angle[:, None] - around[None] + np.pi) % (2 * np.pi) - np.pi)
-    outline = np.array([np.sort(radius[np.argsort(row)[:6]])[3:].mean() for row in apart])
+    outline = np.array([np.sort(radius[np.argsort(row)[:6]])[2:].mean() for row in apart])
     outline = np.convolve(np.concatenate([outline[-2:], outline, outline[:2]]), np.ones(5) / 5, "valid")
     outline += round_off * (outline.max() - outline)
     spread = outline[None] + profile[:, :1]
@@ -207,12 +229,12 @@ def dress(
 ) -> tuple[list[Piece], str]:
     """Random clothes and their description; tile 0 is the garment, 1 a shirt under it, 2 a tie."""
     cut = str(rng.choice(list(CUTS), p=list(CUTS.values())))
-    thick = float(rng.uniform(0.003, 0.012))
+    thick = float(rng.uniform(0.006, 0.014))
     turn = np.linspace(0, 2 * np.pi, 11)
     if cut == "suit":
         tied = rng.random() < 0.7
         pieces = [
-            garment(rng, person, mesh, normals, "crew neck", 0.003, 1),
+            garment(rng, person, mesh, normals, "crew neck", 0.005, 1),
             garment(rng, person, mesh, normals, "suit", 0.014),
         ]
         pieces.append(shirt_collar(rng, person, mesh, 1, 0.1 if tied else rng.uniform(0.15, 0.45)))
@@ -256,7 +278,7 @@ def cloth_tile(
     level = rng.choice([0.02, 0.15, 0.45, 0.8], (2, 1)) if light is None else np.array([[light], [0.2]])
     hue = rng.normal(0, rng.choice([0.08, 0.6]) if light is None else 0.05, (2, 3))
     colours = np.clip(level * np.exp(hue), 0.008, 0.9)
-    pattern = pattern or str(rng.choice(PATTERNS))
+    pattern = pattern or str(rng.choice(PATTERNS if light is None else FORMAL))
     period = TILE / int(rng.choice([2, 3, 4, 6, 8]))
     if pattern == "striped":
         mix = ((y if rng.random() < 0.6 else x) % period < period * rng.uniform(0.3, 0.7)).astype(np.float32)

@@ -16,6 +16,7 @@ Array = NDArray[np.float32]
 
 FAR = np.float32(1e9)
 LIGHT_REACH = 0.30  # m, half the width of a light's screen
+THINNEST = np.float32(0.7)  # px, of a strand: less looks like dust
 HIDDEN = np.float32(0.002)  # m, a piece of hair with both ends this far behind what is drawn is left out
 SKIN_MARGIN, HAIR_MARGIN = (
     0.004,
@@ -161,7 +162,7 @@ def draw_strands(
             for i in range(steps):
                 t = (i + np.float32(0.5)) / steps
                 x, y, depth = x0 + t * dx, y0 + t * dy, z0 + t * (z1 - z0)
-                wide = width[n, k] + t * (width[n, k + 1] - width[n, k])
+                wide = max(THINNEST, width[n, k] + t * (width[n, k + 1] - width[n, k]))
                 whole = int(wide)
                 noise = ((int(x) * 73856093) ^ (int(y) * 19349663) ^ (n * 83492791)) & 1023
                 if noise < (wide - whole) * 1024:

@@ -279,7 +279,7 @@ def shade(
                         else np.float32(1) - np.float32(0.14) * max(np.float32(0), angle - np.float32(1.2))
                     )
                     albedo[c] = colour + white * (paint[SCLERA, c] * pink - colour)
-            elif kind == TEETH or kind == TONGUE:
+            elif kind in (TEETH, TONGUE):
                 part = MOUTH_PART
                 air *= np.float32(0.45) + np.float32(0.7) * openness
                 for q in range(lights):

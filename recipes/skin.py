@@ -90,6 +90,44 @@ def beard_zone(place: Array) -> tuple[Array, Array]:
     return beard.astype(np.float32), moustache.astype(np.float32)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BrowShape:
+    """Where the eyebrows are on the template: both ends' distance from the middle of the face, metres, and their bow."""
+
+    inner: float
+    outer: float
+    lift: float
+    thick: float
+    arch: float
+
+    def at(self, x: Array) -> tuple[Array, Array]:
+        """Height of the brow's middle and half its thickness at distances x from the middle of the face."""
+        s = np.clip((x - self.inner) / (self.outer - self.inner), 0, 1)
+        middle = -0.7475 - self.lift - self.arch * np.sin(np.clip(s * 1.25, 0, 1) * np.pi * 0.75)
+        half = self.thick * np.interp(s, (0, 0.1, 0.6, 1.0), (0.55, 1.0, 0.8, 0.18))
+        return middle + 0.02 * np.maximum(s - 0.7, 0), half
+
+    def shadow(self, place: Array) -> Array:
+        """How much of the brow's colour the skin under it takes, at template points (..., 3), (...)."""
+        x = np.abs(place[..., 0])
+        middle, half = self.at(x)
+        ends = smooth_step(self.inner - 0.002, self.inner + 0.003, x) * smooth_step(
+            self.outer, self.outer - 0.006, x
+        )
+        across = smooth_step(1.25, 0.5, np.abs(place[..., 1] - middle) / half)
+        return (across * ends * (place[..., 2] < -0.1)).astype(np.float32)
+
+
+def draw_brow_shape(rng: np.random.Generator) -> BrowShape:
+    return BrowShape(
+        inner=float(rng.uniform(0.010, 0.014)),
+        outer=float(rng.uniform(0.049, 0.055)),
+        lift=float(rng.uniform(-0.001, 0.004)),
+        thick=float(rng.uniform(0.0022, 0.0052)),
+        arch=float(rng.uniform(0.001, 0.006)),
+    )
+
+
 def make_atlas(mesh: HeadMesh) -> SkinAtlas:
     """Unroll the template's outer surface on the cylinder."""
     at = skin_place(mesh.template)
@@ -172,14 +210,19 @@ def _blend(
 
 
 def paint_skin(
-    rng: np.random.Generator, atlas: SkinAtlas, look: Look, scalp: Array, scalp_colour: Array
+    rng: np.random.Generator,
+    atlas: SkinAtlas,
+    look: Look,
+    brows: BrowShape,
+    scalp: Array,
+    scalp_colour: Array,
 ) -> Array:
     """Skin texture of one person.
 
     Args:
         rng: source of chance.
         atlas: the unrolled template.
-        look: the person's colours.
+        look, brows: the person's.
         scalp: how densely hair covers the skin, (ROWS, COLUMNS).
         scalp_colour: linear RGB of the hair's ground, (3,).
 
@@ -221,6 +264,8 @@ def paint_skin(
         height -= 2.2 * folds
         melanin += 0.30 * folds
     growth = atlas.growth * np.float32(look.beard) * (0.55 + 0.25 * pores + 0.1 * patch)
+    rows = slice(int(0.2 * ROWS), int(0.4 * ROWS))
+    growth[rows] = np.maximum(growth[rows], 0.6 * brows.shadow(atlas.place[rows]))
     beard_colour = 0.35 * look.brow + 0.25 * look.skin * np.float32((0.7, 0.85, 1.0))
     shine = np.float32(look.oil) * (0.45 + 0.4 * spots["bridge"] + 0.35 * spots["forehead"] + 0.1 * fine)
     out = np.empty((ROWS, COLUMNS, 6), np.float32)

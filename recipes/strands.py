@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from avatar.recipes.hair import HeadField, grow_scalp, on_triangles, pick_roots, unit
 from avatar.recipes.looks import Look
 from avatar.recipes.people import BODY, HeadMesh, Person
-from avatar.recipes.skin import beard_zone, smooth_step
+from avatar.recipes.skin import BrowShape, beard_zone, smooth_step
 from avatar.recipes.styles import Style
 from avatar.recipes.surfaces import BROW_PART, HAIR_PART
 
@@ -157,25 +157,21 @@ class Tuft:
 
 
 def draw_brows(
-    rng: np.random.Generator, mesh: HeadMesh, face: FaceMap, normals: Array, look: Look
+    rng: np.random.Generator, mesh: HeadMesh, face: FaceMap, normals: Array, look: Look, shape: BrowShape
 ) -> list[Tuft]:
     """Both eyebrows, alike but for single hairs."""
-    lift, thick, arch = rng.uniform(-0.001, 0.004), rng.uniform(0.0022, 0.0052), rng.uniform(0.001, 0.006)
-    inner, outer = rng.uniform(0.010, 0.014), rng.uniform(0.049, 0.055)
-    count, width = int(rng.uniform(160, 420)), float(rng.uniform(0.0003, 0.0006))
+    count, width = int(rng.uniform(160, 420)), float(rng.uniform(0.0004, 0.0007))
     tufts = []
     for side in (1, -1):
         s = rng.random(count) ** 0.85
-        middle = -0.7475 - lift - arch * np.sin(np.clip(s * 1.25, 0, 1) * np.pi * 0.75)
-        middle = middle + 0.02 * np.maximum(s - 0.7, 0)
         across = rng.uniform(-1, 1, count)
-        half = thick * np.interp(s, (0, 0.1, 0.6, 1.0), (0.55, 1.0, 0.8, 0.18))
-        place = np.stack([side * (inner + (outer - inner) * s), middle + half * across], 1)
+        x = shape.inner + (shape.outer - shape.inner) * s
+        middle, half = shape.at(x)
         angle = np.interp(s, (0, 0.25, 0.7, 1), (-1.3, -0.6, -0.1, 0.3)) + 0.5 * across * smooth_step(
             0, 0.3, s
         )
         angle = angle + rng.normal(0, 0.2, count)
-        triangle, bary = face.find(place)
+        triangle, bary = face.find(np.stack([side * x, middle + half * across], 1))
         normal = on_triangles(normals, mesh, triangle, bary)
         flat = np.stack([side * np.cos(angle), np.sin(angle), np.zeros(count)], 1)
         flat = unit(flat - (flat * normal).sum(1, keepdims=True) * normal)
@@ -247,6 +243,7 @@ def grow_hair(
     field: HeadField,
     normals: Array,
     look: Look,
+    brows: BrowShape,
     style: Style,
     hat: Array | None,
     face: FaceMap,
@@ -256,7 +253,7 @@ def grow_hair(
 
     Args:
         rng: source of chance.
-        person, mesh, field, look, style: whose hair.
+        person, mesh, field, look, brows, style: whose hair.
         normals: of the vertices at rest, (V, 3).
         hat: what a hat covers, see `grow_scalp`.
         face, lashes: of the mesh, see `FaceMap` and `lash_lines`.
@@ -270,7 +267,7 @@ def grow_hair(
     jaw = person.joints[3, 1] + 0.015
 
     beard, beard_name = draw_beard(rng, person, mesh, normals, look)
-    tufts = draw_brows(rng, mesh, face, normals, look) + beard
+    tufts = draw_brows(rng, mesh, face, normals, look, brows) + beard
     pairs = [(i, i + 1) for i in range(len(lashes) - 1) if lashes[i, 0] >= 0 and lashes[i + 1, 0] >= 0]
     lash = np.array([[*lashes[i], *lashes[j]] for i, j in pairs], np.int32)
     lash = np.repeat(lash, int(rng.integers(2, 6)), 0)

@@ -34,7 +34,7 @@ class Style:
         fringe: length of hair that falls over the forehead, 0 for none.
         recede: how far the hairline has moved back.
         crown: radius of a bald crown.
-        bun: radius of a knot, 0 for none.
+        bun: radius of a knot in the direction of `comb`, 0 for none.
     """
 
     name: str
@@ -78,8 +78,8 @@ CUTS = (
     _cut("long with fringe", (0.42, 0.38, 0.34), 0.016, comb=SIDES, parting=0.0, fall=0.85, fringe=0.07),
     _cut("long wavy", (0.42, 0.38, 0.34), 0.025, comb=SIDES, parting=0.02, fall=0.8, wave=(0.010, 0.45)),
     _cut("shoulder curls", (0.26, 0.24, 0.24), 0.04, comb=SIDES, parting=0.01, fall=0.6, wave=(0.012, 0.9), clump=0.9),
-    _cut("tied back", (0.16, 0.13, 0.08), 0.008, comb=(0, -0.05, 1), fall=0.0, clump=0.3),
-    _cut("bun", (0.16, 0.13, 0.10), 0.009, comb=(0, -0.3, 1), fall=0.0, clump=0.3, bun=0.04),
+    _cut("tied back", (0.22, 0.2, 0.14), 0.006, comb=(0, 0.3, 1), fall=0.0, clump=0.3, bun=0.03),
+    _cut("bun", (0.2, 0.2, 0.16), 0.006, comb=(0, -1, 0.5), fall=0.0, clump=0.3, bun=0.04),
     _cut("balding", (0.02, 0.025, 0.025), 0.012, comb=(0, 0.2, 1), recede=0.03, crown=0.075),
     _cut("long balding", (0.06, 0.06, 0.06), 0.02, comb=(0, 0.3, 1), recede=0.035, crown=0.07),
 )  # fmt: skip
