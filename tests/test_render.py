@@ -20,7 +20,7 @@ STILL = Sampling()
 
 @cache
 def renderer(random: bool = False, coder: bool = False, window: int | None = TINY.window) -> Renderer:
-    """Nets as they start, or with random weights in the generator and the decode, and in the VAE (`coder`)."""
+    """Nets as they start, or random weights in generator and decode (`random`) and in the VAE (`coder`)."""
     nets = Nets(
         vae=vae(coder),
         generator=generator(random),
@@ -92,7 +92,7 @@ def test_around_the_nets_window_everything_is_the_driven_reference(random: bool)
     for t, frame in enumerate(render([whole], STILL)):
         assert (frame.mask[outside] == 1).all()
         assert np.array_equal(frame.flow[:, outside], driven.flow[t][:, outside])
-        assert 0 <= frame.mask.min() and frame.mask.max() <= 1
+        assert frame.mask.min() >= 0 and frame.mask.max() <= 1
 
 
 def test_the_nets_word_fades_out_towards_their_window() -> None:
@@ -182,7 +182,7 @@ def test_frames_come_before_all_the_motion_is_read() -> None:
             read += 1
             yield piece
 
-    # A window can be shown when one frame more is there: it is not the last. Its last latent waits for the next.
+    # A window is shown when there is one frame more: it is not the last. Its last latent waits for the next.
     needed = [18] * 13 + [34] * 16 + [50] * 16 + [60] * 15
     for shown, _ in enumerate(renderer()(listen(), STILL)):
         assert read == needed[shown]
@@ -208,7 +208,7 @@ def test_no_jump_where_windows_meet() -> None:
     silence = torch.zeros(count, 10, FEATURES)
     frames = render([Motion(curves, head, silence)], STILL)
     seen = np.stack([frame.rgb[(..., *render.inside[1:])] for frame in frames])
-    # The motion is constant, so all change is the generator's: noise that is drawn anew for each latent frame.
+    # The motion is constant, so all change is the generator's: its noise is new in each latent frame.
     change = np.sqrt(np.square(np.diff(seen, axis=0)).mean((1, 2, 3)))
     latent = (np.arange(len(change)) + 3) // 4  # of the frame before each change
     into_next = change[latent != (np.arange(len(change)) + 4) // 4]

@@ -100,7 +100,7 @@ def landmarks(side: int) -> NDArray[np.float32]:
 
 
 def motion(frames: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Curves (frames, 52) of a mouth that opens and closes and lids that blink, and a swaying head (frames, 6)."""
+    """Curves (frames, 52) of a moving mouth and a blinking eye, and a swaying head (frames, 6)."""
     time = np.arange(frames) + 10.0 * seed
     curves, head = np.zeros((frames, len(INDEX)), np.float32), np.zeros((frames, 6), np.float32)
     curves[:, INDEX["jawOpen"]] = 0.25 - 0.25 * np.cos(time / 2)
