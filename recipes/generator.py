@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import PositiveInt
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -35,7 +36,7 @@ class GeneratorSettings(Settings):
     hole_weight: float
     audio_dropout: float
     window: int
-    held_out: int
+    held_out: PositiveInt
 
 
 class LatentReader:

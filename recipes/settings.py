@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from avatar.errors import UserError
 
@@ -29,8 +29,8 @@ class Settings(BaseModel):
 
     data: Path
     out: Path
-    steps: int
-    batch: int
+    steps: PositiveInt
+    batch: PositiveInt
     learning_rate: float
     warmup: int = 100
     decay: float = 0.25
@@ -40,8 +40,8 @@ class Settings(BaseModel):
     seed: int = 0
     minutes: float = 0
     save_minutes: float = 5
-    log_every: int = 20
-    threads: int = 2
+    log_every: PositiveInt = 20
+    threads: PositiveInt = 2
 
 
 SettingsType = TypeVar("SettingsType", bound=Settings)
@@ -64,7 +64,10 @@ def read_settings(kind: type[SettingsType], recipe: str, words: Sequence[str]) -
         if key not in kind.model_fields:
             near = get_close_matches(key, kind.model_fields, 1) or sorted(kind.model_fields)
             raise UserError(f"{key}: recipe {recipe} has no such setting; did you mean {near[0]}?")
-        values[key] = yaml.safe_load(value)
+        try:
+            values[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"{word}: the value is not valid YAML, put it in quotes") from error
     try:
         return kind(**values)
     except ValidationError as error:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from pydantic import PositiveInt
 from safetensors import safe_open
 from torch import Tensor, nn
 
@@ -32,7 +33,7 @@ class VAESettings(Settings):
     crop: int
     images: float
     gradient_weight: float
-    held_out: int
+    held_out: PositiveInt
 
 
 class ClipReader:
