@@ -1,4 +1,6 @@
-"""What the clip factory's people do: random face curves, blinks, gaze, brows and head motion around speech or none."""
+"""What the clip factory's people do: random face curves, blinks, gaze, brows and head motion around speech
+or none.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +18,19 @@ BLINK_SHAPE = np.float32([0.15, 0.75, 1.0, 0.85, 0.45, 0.15])  # lids at 25 fps
 EXPRESSIONS: dict[str, dict[str, tuple[float, float]]] = {
     "neutral": {},
     "closed smile": {"mouthSmile": (0.2, 0.6), "cheekSquint": (0.0, 0.3), "mouthDimple": (0.0, 0.3)},
-    "smile": {"mouthSmile": (0.4, 0.9), "mouthUpperUp": (0.2, 0.7), "jawOpen": (0.02, 0.12), "cheekSquint": (0.1, 0.6)},
-    "laugh": {"mouthSmile": (0.6, 1.0), "mouthUpperUp": (0.3, 0.7), "mouthLowerDown": (0.2, 0.6), "jawOpen": (0.15, 0.4),
-              "cheekSquint": (0.3, 0.8), "eyeSquint": (0.2, 0.7)},
+    "smile": {"mouthSmile": (0.4, 0.9), "mouthUpperUp": (0.2, 0.7), "jawOpen": (0.02, 0.12),
+              "cheekSquint": (0.1, 0.6)},
+    "laugh": {"mouthSmile": (0.6, 1.0), "mouthUpperUp": (0.3, 0.7), "mouthLowerDown": (0.2, 0.6),
+              "jawOpen": (0.15, 0.4), "cheekSquint": (0.3, 0.8), "eyeSquint": (0.2, 0.7)},
     "open": {"jawOpen": (0.05, 0.35), "mouthUpperUp": (0.0, 0.3), "mouthLowerDown": (0.0, 0.4)},
     "serious": {"browDown": (0.1, 0.5), "mouthPress": (0.0, 0.5), "mouthFrown": (0.0, 0.4)},
-    "surprised": {"browInnerUp": (0.3, 0.9), "browOuterUp": (0.2, 0.8), "eyeWide": (0.2, 0.7), "jawOpen": (0.0, 0.3)},
+    "surprised": {"browInnerUp": (0.3, 0.9), "browOuterUp": (0.2, 0.8), "eyeWide": (0.2, 0.7),
+                  "jawOpen": (0.0, 0.3)},
 }  # fmt: skip
 EXPRESSION_SHARE = {
-    "neutral": 0.34,
-    "closed smile": 0.2,
-    "smile": 0.16,
-    "laugh": 0.06,
-    "open": 0.1,
-    "serious": 0.1,
+    "neutral": 0.34, "closed smile": 0.2, "smile": 0.16, "laugh": 0.06, "open": 0.1, "serious": 0.1,
     "surprised": 0.04,
-}
+}  # fmt: skip
 RARE = (
     "tongueOut",
     "cheekPuff",
@@ -84,7 +83,9 @@ def draw_expression(rng: np.random.Generator) -> tuple[Array, str]:
 
 
 def random_mouth(rng: np.random.Generator, frames: int) -> Array:
-    """Rich mouth curves that no language bounds, (frames, 52): openings, closures, rounding, smiles, rolls and rare actions."""
+    """Rich mouth curves that no language bounds, (frames, 52): openings, closures, rounding, smiles, rolls
+    and rare actions.
+    """
     curves = np.zeros((frames, len(CURVES)), np.float32)
     pace = rng.uniform(1.2, 5)
 
@@ -127,7 +128,9 @@ def random_mouth(rng: np.random.Generator, frames: int) -> Array:
 
 
 def add_eyes(rng: np.random.Generator, curves: Array, blinks: bool) -> None:
-    """Write blinks, gaze, lids and brows into curves (n, 52); row 0 is the reference, which mostly has open eyes."""
+    """Write blinks, gaze, lids and brows into curves (n, 52); row 0 is the reference, which mostly has open
+    eyes.
+    """
     rows = len(curves)
     blink = np.zeros(rows, np.float32)
     if blinks and rng.random() < 0.55:

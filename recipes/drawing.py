@@ -16,17 +16,13 @@ from avatar.recipes.people import Pose
 from avatar.recipes.render import (
     Camera,
     Screen,
-    draw_depth,
-    draw_depth_strands,
     draw_strands,
     draw_triangles,
-    light_basis,
-    light_screen,
-    lit_share,
     seen_nodes,
     vertex_normals,
 )
 from avatar.recipes.shading import Light, shade
+from avatar.recipes.shadows import draw_depth, draw_depth_strands, light_basis, light_screen, lit_share
 from avatar.recipes.strands import place_short
 
 Array = NDArray[np.float32]
@@ -86,7 +82,9 @@ def place_strands(figure: Figure, points: Array, normals: Array, pose: Pose, fra
 def light_up(
     figure: Figure, points: Array, strands: Array, middle: Array, light: Light, seen: NDArray[np.bool_]
 ) -> tuple[Array, Array]:
-    """Share of each light that reaches vertices, (V, L), and the `seen` (N, P) nodes of strands, after ambient light, (N, P, 1 + L)."""
+    """Share of each light that reaches vertices, (V, L), and the `seen` (N, P) nodes of strands, after
+    ambient light, (N, P, 1 + L).
+    """
     lights, hair = len(light.direction), figure.strands
     lit = np.ones((lights, len(points)), np.float32)
     hair_lit = np.empty((*hair.air.shape, 1 + lights), np.float32)
@@ -108,9 +106,16 @@ def light_up(
 
 @njit(cache=True, fastmath=True, error_model="numpy")
 def _lay_glass(
-    ids: NDArray[np.int32], glass_z: Array, z: Array, bary: Array, triangles: NDArray[np.int32], height: Array, tint: Array,
-    mirror: Array, picture: Array,
-) -> None:  # fmt: skip
+    ids: NDArray[np.int32],
+    glass_z: Array,
+    z: Array,
+    bary: Array,
+    triangles: NDArray[np.int32],
+    height: Array,
+    tint: Array,
+    mirror: Array,
+    picture: Array,
+) -> None:
     """Tint the picture behind glass and add what the glass mirrors."""
     for y in range(ids.shape[0]):
         for x in range(ids.shape[1]):

@@ -3,23 +3,28 @@
     python -m avatar.recipes.factory --out data/clips --clips 2000 --first-seed 0 [--speech data/speech]
     python -m avatar.recipes.factory --sheet sheet.png --clips 8
 
-Each `clip-SEED.safetensors` holds a reference picture R and 17 frames at 25 fps of the same person, light, camera and background:
+Each `clip-SEED.safetensors` holds a reference picture R and 17 frames at 25 fps of the same person, light,
+camera and background:
 
     frames               uint8 (17, 256, 256, 3)
     reference            uint8 (256, 256, 3)
-    reference_landmarks  float32 (478, 3)   MediaPipe's refined face mesh on R: x, y in px, z times the width in px
+    reference_landmarks  float32 (478, 3)   MediaPipe's refined face mesh on R, all three in pixels
     curves               float16 (17, 52)   absolute ARKit curves, order of avatar.drivers.curves
     reference_curves     float16 (52,)
-    head                 float32 (17, 6)    relative to R, the convention of avatar.drivers.mesh: yaw, pitch, roll in radians with
-                                            rotation(head) @ turn_of_R = turn_of_frame in camera axes, and the shift of the head's centre
-                                            in face heights (landmarks 10 to 152 in R): x right, y down, z away from the camera
-    flow                 float16 (17, 2, 64, 64)  x and y in px from a place in the frame to the same surface point in R; 0 for background
+    head                 float32 (17, 6)    head pose relative to R, see below
+    flow                 float16 (17, 2, 64, 64)  see below
     visible              uint8 (17, 64, 64)       1 where R shows that point too
-    parts                uint8 (17, 128, 128)     0 background, 1 skin, 2 lips, 3 mouth inside, 4 eye, 5 brow and lash, 6 hair and beard,
-                                                  7 clothes, 8 glasses
-    utterance, start     int64              number of the utterance that drives the mouth and its first sample at 16 kHz; -1 when none does
+    parts                uint8 (17, 128, 128)     see below
+    utterance, start     int64 (1,)         utterance that drives the mouth, its first sample at 16 kHz; or -1
 
-The metadata entry `facts` is JSON with what is known in words. The same seed gives the same bytes. Existing files are kept.
+Head pose follows avatar.drivers.mesh: yaw, pitch, roll in radians such that, in camera axes (right, down,
+away), rotation(head) @ turn_of_R = turn_of_frame; then the shift of the head's centre in face heights
+(landmarks 10 to 152 in R): x right, y down as the picture shows it, z away from the camera. Flow is x and y
+in pixels from a place in the frame to the same surface point in R, 0 for background. Parts: 0 background,
+1 skin, 2 lips, 3 inside of the mouth, 4 eye, 5 brow and lash, 6 hair and beard, 7 clothes, 8 glasses.
+
+The metadata entry `facts` is JSON with what is known in words. The same seed gives the same bytes. Existing
+files are kept.
 """
 
 from __future__ import annotations
@@ -41,8 +46,9 @@ from avatar.recipes import scene
 from avatar.recipes.acting import FPS, Act, draw_act
 from avatar.recipes.drawing import Drawing, act_out, draw_frame
 from avatar.recipes.figure import Figure, draw_figure, lip_contact, shared
+from avatar.recipes.flow import true_flow
 from avatar.recipes.people import Pose, pose_head
-from avatar.recipes.render import flow_to_reference, merge_samples
+from avatar.recipes.render import merge_samples
 from avatar.recipes.shards import write
 from avatar.recipes.speech_corpus import Utterance, corpus_files, load_utterance
 
@@ -51,11 +57,13 @@ log = logging.getLogger(__name__)
 Array = NDArray[np.float32]
 
 FRAMES = 17
+FLOW_CELLS, PART_CELLS = 64, 128  # per side of the stored maps
 SAMPLES = 2  # per pixel and direction
 RANDOM_SHARE = 0.3  # of clips whose mouth follows no speech
-HEAD_CENTRE = np.float32(
-    [0, -0.019, 0.475]
-)  # face heights, from the middle of landmarks 10 and 152, as in avatar.drivers.mesh
+# Face heights from the middle of landmarks 10 and 152; fitted so that avatar.drivers.mesh, which turns
+# landmarks about its
+# own centre, puts them where the face mesh finds them in the frames.
+HEAD_CENTRE = np.float32([0, 0.069, 0.357])
 CURVE_RATE, SAMPLE_RATE = 100, 16000  # Hz
 FOREHEAD, CHIN = (0.0, -0.777), (0.0, -0.6177)  # template x, y of landmarks 10 and 152
 
@@ -220,13 +228,11 @@ def render_clip(seed: int, size: int = 256, utterance: Utterance | None = None, 
     for t in range(1, FRAMES + 1):
         drawing = draw_frame(take.figure, points[t], pose, t, float(gaps[t]), take.camera, take.light)
         frames.append(develop(drawing, take, rng))
-        flow, visible = flow_to_reference(
-            drawing.screen.ids, drawing.screen.bary, take.figure.triangles, first.points, first.strands, first.screen.ids,
-            first.screen.z, side // 64,
-        )  # fmt: skip
+        flow, visible = true_flow(drawing, first, take.figure.triangles, FLOW_CELLS)
         flows.append(flow / SAMPLES)
         visibles.append(visible)
-        parts.append(drawing.parts[SAMPLES // 2 :: side // 128, SAMPLES // 2 :: side // 128])
+        step = side // PART_CELLS
+        parts.append(drawing.parts[step // 2 :: step, step // 2 :: step])
     number = -1 if utterance is None else int(utterance.id)
     return Clip(
         frames=np.stack(frames),

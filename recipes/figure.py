@@ -16,7 +16,8 @@ from avatar.recipes.headwear import Lenses, draw_glasses, draw_hat
 from avatar.recipes.looks import Look, draw_look
 from avatar.recipes.outfit import Piece, cloth_tile, dress
 from avatar.recipes.people import BODY, EYE, LOWER_TEETH, TONGUE, UPPER_TEETH, HeadMesh, Person, people
-from avatar.recipes.render import draw_depth, light_basis, light_screen, lit_share, vertex_normals
+from avatar.recipes.render import vertex_normals
+from avatar.recipes.shadows import draw_depth, light_basis, light_screen, lit_share
 from avatar.recipes.skin import LIP_LINE, SkinAtlas, draw_brow_shape, make_atlas, paint_skin, skin_place
 from avatar.recipes.strands import FaceMap, Strands, grow_hair, lash_lines
 from avatar.recipes.styles import STYLES, draw_style, scalp_density

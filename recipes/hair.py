@@ -1,4 +1,5 @@
-"""Hair on the scalp: some hundred guides grow by comb direction, gravity and the shape of the head, every other strand
+"""Hair on the scalp: some hundred guides grow by comb direction, gravity and the shape of the head, every
+other strand
 copies its nearest guide. Strands have P nodes; all is at rest, view axes, metres."""
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ def unit(v: Array) -> Array:
 
 
 class HeadField:
-    """The outer surface of the head as a distance from its centre in every direction, and the torso's front and back."""
+    """The outer surface of the head as a distance from its centre in every direction, and the torso's front
+    and back.
+    """
 
     rows, columns = 40, 80  # of the map of distances: from the crown down, from behind around
 
@@ -57,7 +60,9 @@ class HeadField:
                 np.maximum.at(self.back, where, torso[:, 2])
 
     def surface(self, points: Array) -> tuple[Array, Array, Array]:
-        """Unit directions from the centre, distances from it, and the surface's distance there, for points (..., 3)."""
+        """Unit directions from the centre, distances from it, and the surface's distance there, for points
+        (..., 3).
+        """
         away = points - self.centre
         distance = np.linalg.norm(away, axis=-1) + 1e-9
         heading = away / distance[..., None]
@@ -71,7 +76,9 @@ class HeadField:
         return heading, distance, (1 - av) * upper + av * lower
 
     def clear_torso(self, points: Array, before: Array, margin: Array) -> Array:
-        """Move points (..., 3) that are inside the torso out of its front, where `before` (...), or out of its back."""
+        """Move points (..., 3) that are inside the torso out of its front, where `before` (...), or out of
+        its back.
+        """
         rows, columns = self.front.shape
         row = np.clip(((points[..., 1] - self.low[1]) / CELL).astype(int), 0, rows - 1)
         column = ((points[..., 0] - self.low[0]) / CELL).astype(int)
@@ -85,7 +92,9 @@ class HeadField:
 
 
 def direction(theta: Array, phi: Array) -> Array:
-    """Unit vectors (..., 3) at angle `theta` from straight up and `phi` from the front towards the picture's right."""
+    """Unit vectors (..., 3) at angle `theta` from straight up and `phi` from the front towards the picture's
+    right.
+    """
     ring = np.sin(theta)
     return np.stack(np.broadcast_arrays(ring * np.sin(phi), -np.cos(theta), -ring * np.cos(phi)), -1)
 
@@ -93,7 +102,7 @@ def direction(theta: Array, phi: Array) -> Array:
 def pick_roots(
     rng: np.random.Generator, mesh: HeadMesh, density: Array, rest: Array, count: int
 ) -> tuple[NDArray[np.int32], Array]:
-    """Random places on the body by area times `density` (V,): triangle numbers (count,), weights (count, 2)."""
+    """Random places on the body, by area times `density` (V,): triangles (count,), weights (count, 2)."""
     a, b, c = (rest[mesh.triangles[:, i]] for i in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
     total = np.cumsum(area * density[mesh.triangles].mean(1) * (mesh.part == BODY))
@@ -121,7 +130,9 @@ def grow_guides(
     length: Array,
     nodes: int,
 ) -> Array:
-    """Guides (n, nodes, 3) from roots (n, 3) along `comb` (n, 3), pulled down by `fall` (n, 1), of `length` (n,)."""
+    """Guides (n, nodes, 3) from roots (n, 3) along `comb` (n, 3), pulled down by `fall` (n, 1), of `length`
+    (n,).
+    """
     step = length[:, None] / (nodes - 1)
     point, path = roots, [roots]
     away, _, _ = field.surface(point)
@@ -161,9 +172,11 @@ def grow_scalp(
     count: int,
     nodes: int,
 ) -> tuple[Array, Array]:
-    """Strands on the scalp (count, nodes, 3), nearest to the camera first, and the ambient light at their nodes (count, nodes).
+    """Strands on the scalp (count, nodes, 3), nearest to the camera first, and the ambient light at their
+    nodes (count, nodes).
 
-    `hat`: angle from straight up that a hat covers, by `phi` of `direction` in 64 steps from behind; None without a hat.
+    `hat`: angle from straight up that a hat covers, by `phi` of `direction` in 64 steps from behind; None
+    without a hat.
     """
     triangle, bary = pick_roots(rng, mesh, scalp_density(mesh.template, style), person.rest, count)
     roots = on_triangles(person.rest, mesh, triangle, bary)

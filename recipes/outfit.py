@@ -71,7 +71,9 @@ def grid_triangles(rows: int, columns: int, closed: bool) -> NDArray[np.int32]:
 def subdivide(
     values: Array, triangles: NDArray[np.int64], chosen: NDArray[np.bool_]
 ) -> tuple[Array, NDArray[np.int64]]:
-    """Cut the `chosen` (F,) triangles (F, 3) in four; `values` (V, n) of new vertices are the means of their edge's ends."""
+    """Cut the `chosen` (F,) triangles (F, 3) in four; `values` (V, n) of new vertices are the means of their
+    edge's ends.
+    """
     fine = triangles[chosen]
     edges = np.sort(np.stack([fine, np.roll(fine, -1, 1)], -1).reshape(-1, 2), 1)
     ends, middle = np.unique(edges, axis=0, return_inverse=True)
@@ -104,7 +106,9 @@ def garment(
     thick: float,
     which: int = 0,
 ) -> Piece:
-    """A top: the body's own skin blown up by `thick` metres below the neckline and sunk below the skin above it."""
+    """A top: the body's own skin blown up by `thick` metres below the neckline and sunk below the skin above
+    it.
+    """
     body = mesh.triangles[mesh.part == BODY]
     body = body[(mesh.template[:, 1] > -0.60)[body].all(1)]
     used, triangles = np.unique(body, return_inverse=True)

@@ -1,7 +1,10 @@
-"""People for the clip factory: Anny's head, neck and shoulders with teeth, tongue and eyeballs, as posable meshes.
+"""People for the clip factory: Anny's head, neck and shoulders with teeth, tongue and eyeballs, as posable
+meshes.
 
-Everything is in view axes, metres: X to the picture's right, Y down, Z away from the camera; the face looks to -Z.
-Shapes: V vertices, F triangles, T frames. Anny's code is Apache-2.0, its shapes and masks are CC0 (MakeHuman).
+Everything is in view axes, metres: X to the picture's right, Y down, Z away from the camera; the face
+    looks to -Z.
+Shapes: V vertices, F triangles, T frames. Anny's code is Apache-2.0, its shapes and masks are CC0
+    (MakeHuman).
 """
 
 from __future__ import annotations
@@ -109,7 +112,7 @@ def view_axes(points: NDArray) -> Array:
 
 
 class People:
-    """Anny, cut down to what a portrait shows. Building Anny for the first time takes minutes, then seconds."""
+    """Anny, cut down to what a portrait shows. The first build of Anny takes minutes, later ones seconds."""
 
     def __init__(self) -> None:
         import anny
@@ -220,7 +223,8 @@ class People:
             + (coefficients @ self._shapes)[0]
         )
         rest = rest.numpy().reshape(-1, 3)
-        # Anny's eyes are narrow at rest; people's differ, and so do their brows and the corners of their mouths.
+        # Anny's eyes are narrow at rest; people's differ, and so do their brows and the corners of their
+        # mouths.
         for name, low, high in OWN_REST:
             level = float(rng.uniform(low, high))
             for side in ("Left", "Right"):

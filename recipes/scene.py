@@ -1,4 +1,6 @@
-"""Everything around a person in the clip factory: light, camera, background, and what a camera does to a picture."""
+"""Everything around a person in the clip factory: light, camera, background, and what a camera does to a
+picture.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +93,9 @@ def draw_light(rng: np.random.Generator) -> tuple[Light, str]:
 def draw_camera(
     rng: np.random.Generator, face_height: float, middle: Array, side: int
 ) -> tuple[Camera, float]:
-    """A camera that frames a face `face_height` metres tall around the point `middle` (3,) of the head; and the crop's side / face height."""
+    """A camera that frames a face `face_height` metres tall around the point `middle` (3,) of the head; and
+    the crop's side / face height.
+    """
     frame = float(rng.uniform(2.0, 2.6))
     distance = float(np.exp(rng.uniform(np.log(0.7), np.log(3.0))))
     scale = side / (frame * face_height)  # px per metre at the face
@@ -193,7 +197,9 @@ class Finish:
 
 
 def draw_finish(rng: np.random.Generator, level: float) -> Finish:
-    """Random treatment; `level` is the linear brightness of the unfinished face, which exposure brings to a middle value."""
+    """Random treatment; `level` is the linear brightness of the unfinished face, which exposure brings to a
+    middle value.
+    """
     gray = rng.random() < 0.13
     rough = rng.random() < 0.35
     return Finish(
@@ -225,7 +231,9 @@ def _tone(
     lift: float,
     vignette: float,
 ) -> None:
-    """Exposure, highlights, gamma (by `curve` over [0, 2)), contrast, colour and vignette, in place on (side, side, 3)."""
+    """Exposure, highlights, gamma (by `curve` over [0, 2)), contrast, colour and vignette, in place on
+    (side, side, 3).
+    """
     side, last = x.shape[0], curve.shape[0] - 1
     scale = np.float32(last / 2)
     for v in range(side):
@@ -267,7 +275,8 @@ def noise_field(side: int = 640) -> Array:
 
 
 def finish(picture: Array, how: Finish, grain: Array, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Linear RGB (side, side, 3) -> 8-bit RGB of the same size; `grain` (side, side) stays the same through a clip.
+    """Linear RGB (side, side, 3) -> 8-bit RGB of the same size; `grain` (side, side) stays the same through
+    a clip.
 
     The picture is changed in place.
     """

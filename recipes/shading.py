@@ -1,7 +1,9 @@
 """The light on every pixel of a rendered person, in linear RGB.
 
-Diffuse light wraps around the terminator, more in red than in blue, which stands for light that travels under the skin;
-highlights follow Blinn and Phong for surfaces, Kajiya and Kay ("Rendering fur with three dimensional textures", 1989) for
+Diffuse light wraps around the terminator, more in red than in blue, which stands for light that travels under
+the skin;
+highlights follow Blinn and Phong for surfaces, Kajiya and Kay ("Rendering fur with three dimensional
+textures", 1989) for
 hair.
 """
 
@@ -13,38 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from avatar.recipes.surfaces import (
-    CLOTH,
-    CLOTH_PART,
-    COORDINATE_U,
-    COORDINATE_V,
-    EYE,
-    EYE_PART,
-    GLASSES,
-    GLASSES_PART,
-    IRIS,
-    IRIS_RIM,
-    LIP_GLOSS,
-    LIP_PAINT,
-    LIP_PART,
-    LIPS,
-    LOCAL_X,
-    LOCAL_Y,
-    LOCAL_Z,
-    MOUTH,
-    MOUTH_PAINT,
-    MOUTH_PART,
-    OCCLUSION,
-    PUPIL,
-    SCLERA,
-    SKIN,
-    SKIN_PART,
-    TEETH,
-    TEETH_PAINT,
-    TONGUE,
-    TONGUE_PAINT,
-    WHICH,
-)
+from avatar.recipes import surfaces
 
 Array = NDArray[np.float32]
 
@@ -56,7 +27,9 @@ TEETH_COUNT = 14  # along an arch
 
 @dataclass(frozen=True, kw_only=True)
 class Light:
-    """Directional lights (L, 3) unit vectors towards them, their colours (L, 3), and ambient colours above and below, (2, 3)."""
+    """Directional lights (L, 3) unit vectors towards them, their colours (L, 3), and ambient colours above
+    and below, (2, 3).
+    """
 
     direction: Array
     colour: Array
@@ -152,7 +125,9 @@ def shade(
                 if 0 <= other < faces and abs(z[y, x] - z[y, near]) < SAME_SURFACE:
                     kind = material[name]
                     part = parts[y, near]
-                    if kind == material[other] and (kind == CLOTH or (kind == SKIN and part == SKIN_PART)):
+                    if kind == material[other] and (
+                        kind == surfaces.CLOTH or (kind == surfaces.SKIN and part == surfaces.SKIN_PART)
+                    ):
                         for c in range(3):
                             picture[y, x, c] = picture[y, near, c]
                         parts[y, x] = part
@@ -212,17 +187,17 @@ def shade(
             for i in range(3):
                 n[i] *= length
                 view[i] *= far
-            if n[0] * view[0] + n[1] * view[1] + n[2] * view[2] < 0 and material[name] >= CLOTH:
+            if n[0] * view[0] + n[1] * view[1] + n[2] * view[2] < 0 and material[name] >= surfaces.CLOTH:
                 for i in range(3):
                     n[i] = -n[i]
             kind = material[name]
-            air = att[OCCLUSION]
+            air = att[surfaces.OCCLUSION]
             gloss, power, wrap = np.float32(0), np.float32(30), np.float32(0)
-            part = SKIN_PART
-            if kind == SKIN:
+            part = surfaces.SKIN_PART
+            if kind == surfaces.SKIN:
                 wrap = np.float32(1)
-                _fetch(skin, att[COORDINATE_U], att[COORDINATE_V], sample)
-                lip, inside = att[LIPS], att[MOUTH]
+                _fetch(skin, att[surfaces.COORDINATE_U], att[surfaces.COORDINATE_V], sample)
+                lip, inside = att[surfaces.LIPS], att[surfaces.MOUTH]
                 lip = min(np.float32(1), max(np.float32(0), (lip - np.float32(0.25)) * 2))
                 inside = min(np.float32(1), max(np.float32(0), inside * 2 - np.float32(0.6)))
                 gloss = sample[5] * np.float32(0.22)
@@ -230,9 +205,9 @@ def shade(
                     sample[0] / (sample[1] + np.float32(1e-3))
                 ) / np.float32(1.7)
                 for c in range(3):
-                    albedo[c] = sample[c] + lip * (paint[LIP_PAINT, c] * grain - sample[c])
-                    albedo[c] += inside * (paint[MOUTH_PAINT, c] - albedo[c])
-                gloss += lip * (paint[LIP_GLOSS, 0] * np.float32(0.2) - gloss)
+                    albedo[c] = sample[c] + lip * (paint[surfaces.LIP_PAINT, c] * grain - sample[c])
+                    albedo[c] += inside * (paint[surfaces.MOUTH_PAINT, c] - albedo[c])
+                gloss += lip * (paint[surfaces.LIP_GLOSS, 0] * np.float32(0.2) - gloss)
                 power += lip * 30
                 # Slopes of the texture bend the normal along the cylinder's axes.
                 tx, ty, tz = (
@@ -251,16 +226,16 @@ def shade(
                 for i in range(3):
                     n[i] *= length
                 if lip > np.float32(0.5):
-                    part = LIP_PART
+                    part = surfaces.LIP_PART
                 if inside > np.float32(0.5):
-                    part = MOUTH_PART
+                    part = surfaces.MOUTH_PART
                     air *= np.float32(0.15) + openness
                     for q in range(lights):
                         reach[q] *= air
-            elif kind == EYE:
-                part = EYE_PART
+            elif kind == surfaces.EYE:
+                part = surfaces.EYE_PART
                 wrap, gloss, power = np.float32(0.6), np.float32(1.2), np.float32(350)
-                lx, ly, lz = att[LOCAL_X], att[LOCAL_Y], att[LOCAL_Z]
+                lx, ly, lz = att[surfaces.LOCAL_X], att[surfaces.LOCAL_Y], att[surfaces.LOCAL_Z]
                 angle = np.arctan2(np.sqrt(lx * lx + ly * ly), -lz) / IRIS_ANGLE
                 turn = np.arctan2(ly, lx)
                 rays = np.float32(0.75) + np.float32(0.25) * np.sin(
@@ -268,25 +243,25 @@ def shade(
                 ) * np.sin(turn * 41 + 9 * angle)
                 white = min(np.float32(1), max(np.float32(0), (angle - np.float32(0.93)) * 8))
                 rim = min(np.float32(1), max(np.float32(0), (angle - np.float32(0.62)) * 3))
-                hole = min(np.float32(1), max(np.float32(0), (paint[PUPIL, 0] - angle) * 12))
+                hole = min(np.float32(1), max(np.float32(0), (paint[surfaces.PUPIL, 0] - angle) * 12))
                 for c in range(3):
-                    colour = paint[IRIS, c] * rays * (np.float32(1.3) - np.float32(0.4) * ly)
-                    colour += rim * (paint[IRIS_RIM, c] - colour)
+                    colour = paint[surfaces.IRIS, c] * rays * (np.float32(1.3) - np.float32(0.4) * ly)
+                    colour += rim * (paint[surfaces.IRIS_RIM, c] - colour)
                     colour += hole * (np.float32(0.006) - colour)
                     pink = (
                         np.float32(1)
                         if c == 0
                         else np.float32(1) - np.float32(0.14) * max(np.float32(0), angle - np.float32(1.2))
                     )
-                    albedo[c] = colour + white * (paint[SCLERA, c] * pink - colour)
-            elif kind in (TEETH, TONGUE):
-                part = MOUTH_PART
+                    albedo[c] = colour + white * (paint[surfaces.SCLERA, c] * pink - colour)
+            elif kind in (surfaces.TEETH, surfaces.TONGUE):
+                part = surfaces.MOUTH_PART
                 air *= np.float32(0.45) + np.float32(0.7) * openness
                 for q in range(lights):
                     reach[q] *= air
-                if kind == TEETH:
+                if kind == surfaces.TEETH:
                     wrap, gloss, power = np.float32(0.5), np.float32(0.2), np.float32(50)
-                    place = att[COORDINATE_U] * TEETH_COUNT
+                    place = att[surfaces.COORDINATE_U] * TEETH_COUNT
                     # Real arches have wide middle incisors: squeeze the coordinate towards the sides.
                     seam = abs(place - np.floor(place) - np.float32(0.5)) * 2
                     gap = min(np.float32(1), max(np.float32(0), (seam - np.float32(0.78)) * 4)) * np.float32(
@@ -296,27 +271,27 @@ def shade(
                         np.float32(1),
                         max(
                             np.float32(0),
-                            (att[COORDINATE_V] - np.float32(0.62) - np.float32(0.1) * seam) * 12,
+                            (att[surfaces.COORDINATE_V] - np.float32(0.62) - np.float32(0.1) * seam) * 12,
                         ),
                     )
                     for c in range(3):
                         albedo[c] = (
-                            paint[TEETH_PAINT, c]
+                            paint[surfaces.TEETH_PAINT, c]
                             * (1 - gap)
                             * (np.float32(0.92) + np.float32(0.08) * (1 - seam * seam))
                         )
-                        albedo[c] += gum * (paint[TONGUE_PAINT, c] - albedo[c])
+                        albedo[c] += gum * (paint[surfaces.TONGUE_PAINT, c] - albedo[c])
                 else:
                     wrap, gloss, power = np.float32(1), np.float32(0.35), np.float32(40)
                     for c in range(3):
-                        albedo[c] = paint[TONGUE_PAINT, c]
-            elif kind == CLOTH:
-                part = CLOTH_PART
-                which = int(att[WHICH] + np.float32(0.5))
+                        albedo[c] = paint[surfaces.TONGUE_PAINT, c]
+            elif kind == surfaces.CLOTH:
+                part = surfaces.CLOTH_PART
+                which = int(att[surfaces.WHICH] + np.float32(0.5))
                 gloss, power, wrap = gloss_of[which], np.float32(12), np.float32(0.3)
                 tile_u, tile_v = (
-                    att[COORDINATE_U] - np.floor(att[COORDINATE_U]),
-                    att[COORDINATE_V] - np.floor(att[COORDINATE_V]),
+                    att[surfaces.COORDINATE_U] - np.floor(att[surfaces.COORDINATE_U]),
+                    att[surfaces.COORDINATE_V] - np.floor(att[surfaces.COORDINATE_V]),
                 )
                 _fetch(cloth[which], tile_u * cloth.shape[2], tile_v * cloth.shape[1], sample)
                 for c in range(3):
@@ -327,8 +302,8 @@ def shade(
                 for i in range(3):
                     n[i] *= length
             else:
-                which = int(att[WHICH] + np.float32(0.5))
-                part = GLASSES_PART if which == GLASSES else CLOTH_PART
+                which = int(att[surfaces.WHICH] + np.float32(0.5))
+                part = surfaces.GLASSES_PART if which == surfaces.GLASSES else surfaces.CLOTH_PART
                 gloss, power = HARD_GLOSS, np.float32(60)
                 for c in range(3):
                     albedo[c] = paint[which, c]
@@ -366,7 +341,7 @@ def shade(
                     diffuse = max(np.float32(0), (facing + over) / (1 + over))
                     total[c] += light_colour[q, c] * reach[q] * diffuse
                     shine[c] += light_colour[q, c] * reach[q] * bright
-            if kind == EYE:  # the lids shade the ball, and a bright room mirrors in it
+            if kind == surfaces.EYE:  # the lids shade the ball, and a bright room mirrors in it
                 shadow = np.float32(0.45) + np.float32(0.55) * air
                 for c in range(3):
                     total[c] *= shadow

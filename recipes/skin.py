@@ -1,6 +1,7 @@
 """Procedural skin: pores, blush, freckles, moles, wrinkles, stubble, on a cylinder around the template head.
 
-Row = height, column = azimuth, so the same place of the face is the same texel for every person. "Template" means the
+Row = height, column = azimuth, so the same place of the face is the same texel for every person. "Template"
+means the
 positions of `HeadMesh.template`, view axes, metres.
 """
 
@@ -41,7 +42,9 @@ SPOTS = {  # x, y, width, height of soft spots on both halves of the face, m
 
 @dataclass(frozen=True, kw_only=True)
 class SkinAtlas:
-    """What lies at each texel (ROWS, COLUMNS): the template position (.., 3), the lids, SPOTS and beard zones by name."""
+    """What lies at each texel (ROWS, COLUMNS): the template position (.., 3), the lids, SPOTS and beard
+    zones by name.
+    """
 
     place: Array
     lids: Array
@@ -92,7 +95,9 @@ def beard_zone(place: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True, kw_only=True)
 class BrowShape:
-    """Where the eyebrows are on the template: both ends' distance from the middle of the face, metres, and their bow."""
+    """Where the eyebrows are on the template: both ends' distance from the middle of the face, metres, and
+    their bow.
+    """
 
     inner: float
     outer: float
@@ -185,7 +190,7 @@ def _blend(
     colours: Array,
     out: Array,
 ) -> None:
-    """Colour, slopes and gloss from the layers (ROWS, COLUMNS); `colours` are skin, beard and ground (3, 3)."""
+    """Colour, slopes, gloss from the layers (ROWS, COLUMNS); `colours` are skin, beard, ground (3, 3)."""
     rows, columns = melanin.shape
     for r in range(rows):
         for c in range(columns):

@@ -1,4 +1,6 @@
-"""All hair of one person: the scalp's, and eyebrows, beard and lashes that sit on the face and follow its motion."""
+"""All hair of one person: the scalp's, and eyebrows, beard and lashes that sit on the face and follow its
+motion.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,11 @@ class Strands:
     Attributes:
         scalp: nodes at rest, (n, P, 3), moved with the head and, lower down, the torso.
         scalp_head: how much each of these nodes follows the head rather than the torso, (n, P).
-        triangle, bary, local: triangle, weights of its second and third corner, nodes in its frame: (m,), (m, 2), (m, P, 3).
+        triangle, bary, local: triangle, weights of its second and third corner, nodes in its frame: (m,),
+            (m, 2), (m, P, 3).
         lash: root and tip vertices of two neighbouring lines, (l, 4), and the weight of the second, (l,).
-        colour: linear RGB, (N, 3); air: ambient light at each node, (N, P); part: value of `parts`, (N,); width: m, (N, P).
+        colour: linear RGB, (N, 3); air: ambient light at each node, (N, P); part: value of `parts`, (N,);
+            width: m, (N, P).
     """
 
     scalp: Array
@@ -56,7 +60,9 @@ class Strands:
 def place_short(
     points: Array, normals: Array, corners: NDArray[np.int32], bary: Array, local: Array, out: Array
 ) -> None:
-    """Nodes (n, P, 3) of strands on triangles with `corners` (n, 3): `local` (n, P, 3) is along an edge, across, outward."""
+    """Nodes (n, P, 3) of strands on triangles with `corners` (n, 3): `local` (n, P, 3) is along an edge,
+    across, outward.
+    """
     for i in range(corners.shape[0]):
         a, b, c = corners[i, 0], corners[i, 1], corners[i, 2]
         w1, w2 = bary[i, 0], bary[i, 1]
@@ -139,7 +145,8 @@ class Tuft:
 
     Attributes:
         triangle, bary: where they sit, (n,), (n, 2).
-        heading: direction in which they leave, view axes, (n, 3), and `bend` towards which they curve, (n, 3).
+        heading: direction in which they leave, view axes, (n, 3), and `bend` towards which they curve,
+            (n, 3).
         length: m, (n,).
         colour: linear RGB, (3,).
         width: m.

@@ -77,18 +77,26 @@ CUTS = (
     _cut("long", (0.42, 0.38, 0.34), 0.016, comb=SIDES, parting=0.0, fall=0.85),
     _cut("long with fringe", (0.42, 0.38, 0.34), 0.016, comb=SIDES, parting=0.0, fall=0.85, fringe=0.07),
     _cut("long wavy", (0.42, 0.38, 0.34), 0.025, comb=SIDES, parting=0.02, fall=0.8, wave=(0.010, 0.45)),
-    _cut("shoulder curls", (0.26, 0.24, 0.24), 0.04, comb=SIDES, parting=0.01, fall=0.6, wave=(0.012, 0.9), clump=0.9),
+    _cut("shoulder curls", (0.26, 0.24, 0.24), 0.04, comb=SIDES, parting=0.01, fall=0.6, wave=(0.012, 0.9),
+         clump=0.9),
     _cut("tied back", (0.22, 0.2, 0.14), 0.006, comb=(0, 0.3, 1), fall=0.0, clump=0.3, bun=0.03),
     _cut("bun", (0.2, 0.2, 0.16), 0.006, comb=(0, -1, 0.5), fall=0.0, clump=0.3, bun=0.04),
     _cut("balding", (0.02, 0.025, 0.025), 0.012, comb=(0, 0.2, 1), recede=0.03, crown=0.075),
     _cut("long balding", (0.06, 0.06, 0.06), 0.02, comb=(0, 0.3, 1), recede=0.035, crown=0.07),
 )  # fmt: skip
 STYLES = {style.name: style for style in CUTS}
-MEN = {"bald": 1, "buzz": 1, "crew": 3, "swept back": 1, "side part": 3, "quiff": 1, "fringe": 1, "tousled": 1.5, "curly": 1,
-       "afro": 0.6, "short curls": 1.5, "balding": 2, "long balding": 0.7, "bob": 0.4, "long": 0.7, "tied back": 0.7}  # fmt: skip
-WOMEN = {"buzz": 0.3, "crew": 0.5, "pixie": 1.5, "side part": 0.7, "fringe": 0.7, "tousled": 0.7, "curly": 1, "afro": 0.7,
-         "short curls": 1, "bob": 2, "bob with fringe": 1.5, "wavy bob": 2, "long": 2, "long with fringe": 1, "long wavy": 2.5,
-         "shoulder curls": 1.5, "tied back": 2, "bun": 1.5, "swept back": 0.6}  # fmt: skip
+MEN = {
+    "bald": 1, "buzz": 1, "crew": 3, "swept back": 1, "side part": 3, "quiff": 1, "fringe": 1, "tousled": 1.5,
+    "curly": 1, "afro": 0.6, "short curls": 1.5, "balding": 2, "long balding": 0.7, "bob": 0.4, "long": 0.7,
+    "tied back": 0.7,
+}  # fmt: skip
+WOMEN = {
+    "buzz": 0.3, "crew": 0.5, "pixie": 1.5, "side part": 0.7, "fringe": 0.7, "tousled": 0.7, "curly": 1,
+    "afro": 0.7, "short curls": 1, "bob": 2, "bob with fringe": 1.5, "wavy bob": 2, "long": 2,
+    "long with fringe": 1, "long wavy": 2.5, "shoulder curls": 1.5, "tied back": 2, "bun": 1.5,
+    "swept back": 0.6,
+}  # fmt: skip
+"""How often men and women wear a cut."""
 
 
 def draw_style(rng: np.random.Generator, person: Person) -> Style:

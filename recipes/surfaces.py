@@ -1,4 +1,6 @@
-"""Names that the clip factory's makers of people share with its renderer: materials, vertex attributes, parts, paints."""
+"""Names that the clip factory's makers of people share with its renderer: materials, vertex attributes,
+parts, paints.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,9 @@ SKIN, EYE, TEETH, TONGUE, CLOTH, HARD = range(6)
 """How a triangle is shaded; the last two are seen from both sides."""
 
 COORDINATE_U, COORDINATE_V, LIPS, MOUTH, OCCLUSION, LOCAL_X, LOCAL_Y, LOCAL_Z = range(8)
-"""Columns of the vertex attributes: texture coordinates, masks, ambient light, direction from the eyeball's centre."""
+"""Columns of the vertex attributes: texture coordinates, masks, ambient light, direction from the eyeball's
+centre.
+"""
 
 WHICH = LIPS
 """Column that holds the number of a garment's cloth tile or of a hard thing's paint."""
@@ -28,6 +32,8 @@ NOTHING, SKIN_PART, LIP_PART, MOUTH_PART, EYE_PART, BROW_PART, HAIR_PART, CLOTH_
     METAL,
     PEAK,
 ) = range(12)
-"""Rows of a figure's paint: linear RGB; LIP_GLOSS and PUPIL use the first number only. The last three are hard things."""
+"""Rows of a figure's paint: linear RGB; LIP_GLOSS and PUPIL use the first number only. The last three are
+hard things.
+"""
 
 PAINTS = 12
