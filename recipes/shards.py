@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
@@ -18,5 +19,6 @@ def write(sample: dict[str, NDArray], path: Path, metadata: dict[str, str] | Non
     """Write a sample beside its place, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
-    save_file(sample, part, metadata)
+    # save_file writes bytes as they lie in memory: a transposed array would be read back in another order.
+    save_file({name: np.asarray(value, order="C") for name, value in sample.items()}, part, metadata)
     os.replace(part, path)
