@@ -89,7 +89,7 @@ def picture(side: int, seed: int = 0) -> NDArray[np.uint8]:
     """Smooth colours, (side, side, 3)."""
     coarse = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
     smooth = nn.functional.interpolate(coarse, (side, side), mode="bicubic")[0].permute(1, 2, 0)
-    return (smooth.clamp(0, 1) * 255).numpy().astype(np.uint8)
+    return np.ascontiguousarray((smooth.clamp(0, 1) * 255).numpy().astype(np.uint8))
 
 
 def landmarks(side: int) -> NDArray[np.float32]:
