@@ -14,7 +14,7 @@ from avatar.drivers.curves import CURVES, INDEX, MOUTH, curve_indices
 Array = NDArray[np.float32]
 
 FPS = 25
-BLINK_SHAPE = np.float32([0.15, 0.75, 1.0, 0.85, 0.45, 0.15])  # lids at 25 fps
+BLINK_SHAPE = np.array([0.15, 0.75, 1.0, 0.85, 0.45, 0.15], np.float32)  # lids at 25 fps
 EXPRESSIONS: dict[str, dict[str, tuple[float, float]]] = {
     "neutral": {},
     "closed smile": {"mouthSmile": (0.2, 0.6), "cheekSquint": (0.0, 0.3), "mouthDimple": (0.0, 0.3)},
@@ -198,12 +198,12 @@ def draw_act(rng: np.random.Generator, frames: int, speech: Array | None) -> Act
             curves[0] = np.clip(0.3 * expression + speech[int(rng.integers(frames))], 0, 1)
     add_eyes(rng, curves, blinks=not still)
 
-    base = np.float32([rng.normal(0, 0.14), rng.normal(0, 0.085), rng.normal(0, 0.05)])
+    base = np.array([rng.normal(0, 0.14), rng.normal(0, 0.085), rng.normal(0, 0.05)], np.float32)
     base = np.clip(base, (-0.36, -0.21, -0.14), (0.36, 0.21, 0.14))
     amount = 0.0 if still else float(rng.choice([0.3, 1.0, 1.0, 1.0, 2.2, 3.5]))
     sway = np.stack([smooth_walk(rng, frames, rng.uniform(5, 14)) for _ in range(6)], 1)
-    angles = sway[:, :3] * np.float32([0.035, 0.03, 0.02]) * amount
-    shift = sway[:, 3:] * np.float32([0.012, 0.010, 0.02]) * amount
+    angles = sway[:, :3] * np.array([0.035, 0.03, 0.02], np.float32) * amount
+    shift = sway[:, 3:] * np.array([0.012, 0.010, 0.02], np.float32) * amount
     if rng.random() < 0.5:  # the reference is a moment of the same sitting
         angles, shift = angles - angles.mean(0), shift - shift.mean(0)
     else:

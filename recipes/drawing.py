@@ -154,7 +154,7 @@ def draw_frame(
     draw_strands(lines, hair.width * scale, faces, screen.ids, screen.z, screen.bary)
     seen = np.zeros(hair.air.shape, bool)
     seen_nodes(screen.ids, faces, seen)
-    middle = pose.of_head(figure.person.joints[3:] - np.float32([0, 0.08, 0]))[frame, 0]
+    middle = pose.of_head(figure.person.joints[3:] - np.array([0, 0.08, 0], np.float32))[frame, 0]
     lit, hair_lit = light_up(figure, points, strands, middle, light, seen)
     picture = np.zeros((camera.side, camera.side, 3), np.float32)
     parts = np.zeros((camera.side, camera.side), np.uint8)
@@ -174,7 +174,7 @@ def draw_frame(
         figure.paint,
         openness,
         camera.eye,
-        pose.rotation[frame, -1] @ np.float32([0, -1, 0]),
+        pose.rotation[frame, -1] @ np.array([0, -1, 0], np.float32),
         light.direction,
         light.colour,
         light.ambient,

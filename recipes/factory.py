@@ -63,7 +63,7 @@ RANDOM_SHARE = 0.3  # of clips whose mouth follows no speech
 # Face heights from the middle of landmarks 10 and 152; fitted so that avatar.drivers.mesh, which turns
 # landmarks about its
 # own centre, puts them where the face mesh finds them in the frames.
-HEAD_CENTRE = np.float32([0, 0.069, 0.357])
+HEAD_CENTRE = np.array([0, 0.069, 0.357], np.float32)
 CURVE_RATE, SAMPLE_RATE = 100, 16000  # Hz
 FOREHEAD, CHIN = (0.0, -0.777), (0.0, -0.6177)  # template x, y of landmarks 10 and 152
 

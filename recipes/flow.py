@@ -42,7 +42,7 @@ def _flow_to_reference(
                     name = ids[y, x]
                     u, v, seen = np.float32(0), np.float32(0), np.float32(0)
                     if name < 0:
-                        seen = 1 if reference_ids[y, x] < 0 else 0
+                        seen = np.float32(reference_ids[y, x] < 0)
                     else:
                         if name < faces:
                             a, b, c = triangles[name, 0], triangles[name, 1], triangles[name, 2]
@@ -60,7 +60,7 @@ def _flow_to_reference(
                             margin = HAIR_MARGIN
                         u, v = px - (x + np.float32(0.5)), py - (y + np.float32(0.5))
                         if 0 <= px < side and 0 <= py < side and pz < reference_z[int(py), int(px)] + margin:
-                            seen = 1
+                            seen = np.float32(1)
                     here[count, 0], here[count, 1], here[count, 2] = u, v, seen
                     mean_x += u
                     mean_y += v

@@ -75,7 +75,7 @@ class HeadField:
         lower = (1 - au) * self.radius[v0 + 1, left] + au * self.radius[v0 + 1, right]
         return heading, distance, (1 - av) * upper + av * lower
 
-    def clear_torso(self, points: Array, before: Array, margin: Array) -> Array:
+    def clear_torso(self, points: Array, before: NDArray[np.bool_], margin: Array) -> Array:
         """Move points (..., 3) that are inside the torso out of its front, where `before` (...), or out of
         its back.
         """

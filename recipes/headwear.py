@@ -25,7 +25,7 @@ HATS = {
 }
 HAT_TILE = 3  # number of the cloth tile
 ROWS, COLUMNS = 22, 72
-HEAD_ONLY = np.float32([0, 0, 0, 0, 1])
+HEAD_ONLY = np.array([0, 0, 0, 0, 1], np.float32)
 
 
 def _piece(
@@ -207,4 +207,8 @@ def draw_glasses(rng: np.random.Generator, person: Person, mesh: HeadMesh) -> tu
         mirror=np.float32(abs(rng.normal(0, 0.08))) * np.exp(rng.normal(0, 0.15, 3)).astype(np.float32),
     )
     name = ("tinted " if dark else "") + ("thin-rimmed glasses" if thin else "thick-rimmed glasses")
-    return _piece(points, np.concatenate(triangles), np.zeros((len(points), 2)), HARD, GLASSES), lenses, name
+    return (
+        _piece(points, np.concatenate(triangles), np.zeros((len(points), 2), np.float32), HARD, GLASSES),
+        lenses,
+        name,
+    )

@@ -210,7 +210,7 @@ def tie(rng: np.random.Generator, person: Person, field: HeadField, which: int) 
     return Piece(
         points=points,
         triangles=grid_triangles(rows, len(across), False),
-        weights=np.tile(np.float32([1, 0, 0, 0, 0]), (len(points), 1)),
+        weights=np.tile(np.array([1, 0, 0, 0, 0], np.float32), (len(points), 1)),
         texel=texel.astype(np.float32),
         air=np.full(len(points), 0.95, np.float32),
         which=which,

@@ -39,7 +39,7 @@ def draw_light(rng: np.random.Generator) -> tuple[Light, str]:
     """One to three lights and their description."""
 
     def tint(warmth: float) -> Array:
-        return np.float32([1 + 0.35 * warmth, 1.0, 1 - 0.4 * warmth])
+        return np.array([1 + 0.35 * warmth, 1.0, 1 - 0.4 * warmth], np.float32)
 
     kind = str(rng.choice(["soft", "side", "top", "flat", "window", "rim", "hard"]))
     yaw = (
@@ -82,7 +82,7 @@ def draw_light(rng: np.random.Generator) -> tuple[Light, str]:
             rng.normal(0, 0.4),
         )
     sky = ambient * tint(float(np.clip(warmth * 0.5 + rng.normal(0, 0.15), -0.6, 0.6)))
-    ground = sky * rng.uniform(0.3, 0.9) * np.float32([1.05, 1.0, 0.92])
+    ground = sky * rng.uniform(0.3, 0.9) * np.array([1.05, 1.0, 0.92], np.float32)
     return Light(
         direction=np.array(directions, np.float32),
         colour=np.array(colours, np.float32),
@@ -208,7 +208,9 @@ def draw_finish(rng: np.random.Generator, level: float) -> Finish:
         gamma=float(np.exp(rng.normal(0, 0.08))),
         contrast=float(rng.uniform(0.85, 1.25)),
         saturation=0.0 if gray else float(rng.uniform(0.7, 1.25)),
-        tint=np.float32([1.04, 1.0, 0.9]) if gray and rng.random() < 0.3 else np.ones(3, np.float32),
+        tint=np.array([1.04, 1.0, 0.9], np.float32)
+        if gray and rng.random() < 0.3
+        else np.ones(3, np.float32),
         vignette=float(max(0, rng.normal(0, 0.25))),
         blur=float(abs(rng.normal(0, 0.45))),
         coarse=int(rng.uniform(90, 200)) if rough and rng.random() < 0.5 else 0,

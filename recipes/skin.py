@@ -271,7 +271,7 @@ def paint_skin(
     growth = atlas.growth * np.float32(look.beard) * (0.55 + 0.25 * pores + 0.1 * patch)
     rows = slice(int(0.2 * ROWS), int(0.4 * ROWS))
     growth[rows] = np.maximum(growth[rows], 0.6 * brows.shadow(atlas.place[rows]))
-    beard_colour = 0.35 * look.brow + 0.25 * look.skin * np.float32((0.7, 0.85, 1.0))
+    beard_colour = 0.35 * look.brow + 0.25 * look.skin * np.array((0.7, 0.85, 1.0), np.float32)
     shine = np.float32(look.oil) * (0.45 + 0.4 * spots["bridge"] + 0.35 * spots["forehead"] + 0.1 * fine)
     out = np.empty((ROWS, COLUMNS, 6), np.float32)
     colours = np.stack([look.skin, beard_colour, scalp_colour]).astype(np.float32)

@@ -188,7 +188,7 @@ def draw_brows(
                 bary=bary,
                 heading=flat + 0.25 * normal,
                 bend=-0.25 * normal,
-                length=rng.uniform(0.004, 0.0075, count),
+                length=rng.uniform(0.004, 0.0075, count).astype(np.float32),
                 colour=look.brow,
                 width=width,
                 part=BROW_PART,
