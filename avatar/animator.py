@@ -179,6 +179,8 @@ class DriveSession:
             keep = max(first_row, int(windows[-1, 0]) - 50)
             heard[:], first_row = [features[keep - first_row :]], keep
             yield Motion(rows[:, :52], rows[:, 52:], audio)
+            if done == self.frames:
+                return  # the sound may go on
 
 
 class Clip:

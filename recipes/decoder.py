@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import PositiveInt
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ class DecoderSettings(Settings):
     flow_weight: float
     mask_weight: float
     window: int
-    held_out: int
+    held_out: PositiveInt
 
 
 class FrameReader:
