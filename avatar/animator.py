@@ -65,7 +65,7 @@ class Animator:
         if preset not in SHIPPED:
             raise UserError(f"--preset {preset}: must be one of {', '.join(SHIPPED)}")
         where = pick_device(device)
-        folder = Path(str(files("avatar").joinpath("weights", preset)))
+        folder = Path(str(files("avatar") / "weights" / preset))
         nets = Nets(
             vae=load(CausalVAE, folder / "vae.safetensors", str(where)),
             generator=load(Generator, folder / "generator.safetensors", str(where)),
@@ -109,7 +109,7 @@ class Animator:
         Raises:
             UserError: no face in the picture.
         """
-        face = choose_face(find_faces(picture), "largest", picture.shape[1::-1])
+        face = choose_face(find_faces(picture), "largest", (picture.shape[1], picture.shape[0]))
         renderer = Renderer(self.nets, picture, face.landmarks)
         frames = renderer([Motion(curves, head)], Sampling(seed=seed, steps=steps))
         return np.stack([compose(frame, picture) for frame in frames])
@@ -131,10 +131,11 @@ class DriveSession:
         photo = read_image(ref)
         length = audio_seconds(audio)
         if options.seconds is not None:
-            length = min(length, Fraction(options.seconds))
+            length = min(length, options.seconds)
         self.frames = frame_count(length, self.fps)
-        face = choose_face(find_faces(photo), options.face, photo.shape[1::-1], str(ref))
-        crop = head_crop(face, photo.shape[1::-1])
+        size = (photo.shape[1], photo.shape[0])
+        face = choose_face(find_faces(photo), options.face, size, str(ref))
+        crop = head_crop(face, size)
         self.compositor = Compositor(photo, crop, options.size)
         self.size = self.compositor.size
         self.renderer = Renderer(

@@ -111,11 +111,12 @@ class Renderer:
         face = torch.from_numpy(face_mask(landmarks, side, side // CELL))
         self.cells = nets.window or side // CELL
         row, column = face_window(face, self.cells)
-        self.at = (..., slice(row, row + self.cells), slice(column, column + self.cells))
-        self.inside = (..., *(slice(CELL * s.start, CELL * s.stop) for s in self.at[1:]))
-        self.face = face[self.at][None, None].to(nets.device)
+        self.rows = slice(CELL * row, CELL * (row + self.cells))
+        self.columns = slice(CELL * column, CELL * (column + self.cells))
+        window = face[row : row + self.cells, column : column + self.cells]
+        self.face = window[None, None].to(nets.device)
         self.face_pixels = F.interpolate(self.face, scale_factor=CELL, mode="bilinear")
-        self.reference = pixels(picture[None], nets.device)[self.inside]  # (1, 3, 1, s, s)
+        self.reference = self._inside(pixels(picture[None], nets.device))  # (1, 3, 1, s, s)
         with torch.no_grad(), autocast(nets.device):
             self.latents = nets.vae.encode(self.reference).float()
         self.fade = _fade(CELL * self.cells, side).to(nets.device)
@@ -133,13 +134,13 @@ class Renderer:
             driven = self.driven(whole.curves, whole.head)
             drawn += [Driven(*frame) for frame in zip(*driven, strict=True)][: len(chunk.curves)]
             with autocast(self.nets.device):
-                bent = encode(pixels(driven.picture, self.nets.device)[self.inside]).float()
-            hole = F.adaptive_avg_pool2d(self._to(driven.hole[self.inside])[None], self.cells)[0]
+                bent = encode(self._inside(pixels(driven.picture, self.nets.device))).float()
+            hole = F.adaptive_avg_pool2d(self._inside(self._to(driven.hole))[None], self.cells)[0]
             audio = None if whole.audio is None else group(self._to(whole.audio), start)[None]
             new = _Held(bent, group(hole, start).transpose(0, 1)[None], audio)
             window = new if held is None else held.joined(new)
             z = self._sample(window, done, sampling)
-            if held is not None:
+            if held is not None and held.result is not None:
                 z[:, :, :1] = (z[:, :, :1] + held.result) / 2
             held = window.last(z)
             ready = z if last else z[:, :, :-1]
@@ -149,6 +150,10 @@ class Renderer:
             yield from self._finish(ready, plain, drawn[:count], done == 0)
             del drawn[:count]
             done += ready.shape[2]
+
+    def _inside(self, values: Tensor) -> Tensor:
+        """The nets' window of values (..., S, S)."""
+        return values[..., self.rows, self.columns]
 
     def _to(self, values: Array | Tensor) -> Tensor:
         return torch.as_tensor(values).to(self.nets.device, torch.float32)
@@ -161,7 +166,7 @@ class Renderer:
             window.driven,
             window.hole,
             self.face,
-            self._to(np.float32([usual])),
+            torch.tensor([usual], device=self.nets.device),
             window.audio,
         )
 
@@ -185,15 +190,15 @@ class Renderer:
         index, position = (x[:count].to(z.device) for x in frame_slots(z.shape[2], starts))
         picture, prior, hole = (np.stack(values) for values in zip(*drawn, strict=True))
         shown = pixels(picture, z.device)[0].transpose(0, 1)
-        prior_flow = self._to(prior)[self.inside]
-        masks = torch.stack([self._to(hole)[self.inside], self.face_pixels[0].expand(count, -1, -1)], 1)
+        prior_flow = self._inside(self._to(prior))
+        masks = torch.stack([self._inside(self._to(hole)), self.face_pixels[0].expand(count, -1, -1)], 1)
         with autocast(self.nets.device):
             decoded = self.nets.decoder(
                 z[0, :, index].transpose(0, 1),
                 position,
                 self.latents[:, :, 0],
                 self.reference[:, :, 0],
-                shown[self.inside],
+                self._inside(shown),
                 prior_flow,
                 plain[0, :, :count].transpose(0, 1),
                 masks,
@@ -205,9 +210,9 @@ class Renderer:
                 shown[k].cpu().numpy(),
             )
             word = prior_flow[k] + self.fade * (decoded.flow[k].float() - prior_flow[k])
-            flow_k[self.inside] = word.cpu().numpy()
-            mask_k[self.inside] = (1 - self.fade * (1 - decoded.mask[k, 0].float())).cpu().numpy()
-            rgb_k[self.inside] = decoded.rgb[k].float().cpu().numpy()
+            flow_k[:, self.rows, self.columns] = word.cpu().numpy()
+            mask_k[self.rows, self.columns] = (1 - self.fade * (1 - decoded.mask[k, 0].float())).cpu().numpy()
+            rgb_k[:, self.rows, self.columns] = decoded.rgb[k].float().cpu().numpy()
             yield Frame(flow_k, mask_k, rgb_k)
 
 

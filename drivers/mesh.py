@@ -106,7 +106,7 @@ class FaceBasis:
         """Read a basis; without a path, the one in the package."""
         from safetensors.numpy import load_file
 
-        data = load_file(path or files("avatar").joinpath("weights/mini/mesh.safetensors"))
+        data = load_file(path or str(files("avatar") / "weights" / "mini" / "mesh.safetensors"))
         return cls(
             neutral=data["neutral"].astype(np.float32),
             displacement=data["displacement"].astype(np.float32),
@@ -224,4 +224,4 @@ def measure_motion(mesh: ReferenceMesh, curves: Array, head: Array) -> Array:
     points = mesh.place(mesh.act(curves), head)[..., :2] / mesh.height
     nose = points[:, NOSE_TIP]
     own = points[:, :468] - nose[:, None]
-    return np.float32([nose.std(0).mean(), own.std(0).mean()]) * 100
+    return 100 * np.array([nose.std(0).mean(), own.std(0).mean()], np.float32)

@@ -219,7 +219,8 @@ class DrivenReference:
         line = (rigid[UPPER_LIP[5], 1] + rigid[LOWER_LIP[5], 1]) / 2  # where the closed lips would meet
         depth = (self.grid[1][box] + 0.5 - line) / (TEETH_DEPTH * self.mesh.height)
         teeth = np.clip(1.5 - np.abs(depth) * 1.5, 0, 1)[..., None] * 0.6
-        paint = (np.float32(CAVITY) * (1 - teeth) + np.float32(TEETH) * teeth) * self.light * 1.6
+        cavity, enamel = np.array(CAVITY, np.float32), np.array(TEETH, np.float32)
+        paint = (cavity * (1 - teeth) + enamel * teeth) * self.light * 1.6
         soft = cv2.GaussianBlur(hole[box], (0, 0), 0.6)[..., None]
         bent[box] = (bent[box] * (1 - soft) + np.minimum(paint, 1) * 255 * soft).clip(0, 255)
         return bent

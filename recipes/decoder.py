@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import PositiveInt
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -79,22 +78,26 @@ class FrameReader:
         row, column = face_window(latents["face"], side)
         row, column = (int(np.clip(at + rng.integers(-1, 2), 0, cells - side)) for at in (row, column))
 
-        def square(cell: int) -> tuple[slice, slice]:
-            return slice(cell * row, cell * (row + side)), slice(cell * column, cell * (column + side))
+        def cut(values: Tensor, cell: int) -> Tensor:
+            """The window of values (..., H, W) that has `cell` of them to a latent cell."""
+            rows, columns = (
+                slice(cell * row, cell * (row + side)),
+                slice(cell * column, cell * (column + side)),
+            )
+            return values[..., rows, columns].float()
 
-        area, quarter = square(CELL), square(CELL // 2)
         chosen = torch.from_numpy(rng.choice(17, count, replace=False)).sort().values
-        out = {k: v[(..., *square(1))].float() for k, v in latents.items() if k not in ("motion", "audio")}
-        out["motion"], out["chosen"] = latents["motion"], chosen
-        with safe_open(self.settings.clips / f"clip-{seed}.safetensors", "pt") as clip:
-            out["truth"] = _pixels(clip.get_slice("frames")[(slice(None), *area)][chosen])
-            out["picture"] = _pixels(clip.get_slice("reference")[area][None])[0]
-            out["true_flow"] = clip.get_slice("flow")[(slice(None), slice(None), *quarter)][chosen].float()
-            out["visible"] = clip.get_slice("visible")[(slice(None), *quarter)][chosen].float()
-        with safe_open(self.settings.driven / f"driven-{seed}.safetensors", "pt") as driven:
-            out["shown"] = _pixels(driven.get_slice("picture")[(slice(None), *area)][chosen])
-            out["prior"] = driven.get_slice("flow")[(slice(None), slice(None), *quarter)][chosen].float()
-            out["mouth"] = driven.get_slice("hole")[(slice(None), *area)][chosen].float() / 255
+        out = {k: cut(v, 1) for k, v in latents.items() if k not in ("motion", "audio")}
+        out |= {"motion": latents["motion"], "chosen": chosen}
+        clip = load_file(self.settings.clips / f"clip-{seed}.safetensors")
+        out["truth"] = cut(_pixels(clip["frames"][chosen]), CELL)
+        out["picture"] = cut(_pixels(clip["reference"][None])[0], CELL)
+        out["true_flow"] = cut(clip["flow"][chosen], CELL // 4)
+        out["visible"] = cut(clip["visible"][chosen], CELL // 4)
+        driven = load_file(self.settings.driven / f"driven-{seed}.safetensors")
+        out["shown"] = cut(_pixels(driven["picture"][chosen]), CELL)
+        out["prior"] = cut(driven["flow"][chosen], CELL // 4)
+        out["mouth"] = cut(driven["hole"][chosen], CELL) / 255
         return out
 
 
@@ -151,7 +154,7 @@ class Task:
         visible = batch["visible"].flatten(0, 1)[:, None]
         seen = enlarge(visible, truth.shape[-2:])
         warped = ((warp(picture, decoded.flow.float()) - truth).abs() * seen).mean()
-        small = F.avg_pool2d(decoded.flow.float(), CELL // 2)
+        small = F.avg_pool2d(decoded.flow.float(), 4)
         flow = ((small - batch["true_flow"].flatten(0, 1)).abs().clamp(max=20) * visible).mean()
         distrust = ((1 - decoded.mask.float()) * seen * (1 - mouth)).mean()
         s = self.settings

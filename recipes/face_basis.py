@@ -128,7 +128,8 @@ def measure(heads: int, seed: int = 0) -> FaceBasis:
         return out["vertices"].numpy()
 
     finder = mp.solutions.face_mesh.FaceMesh(static_image_mode=True, refine_landmarks=True)
-    people, hits = [], [[] for _ in range(LANDMARKS)]
+    people: list[dict[str, float]] = []
+    hits: list[list[tuple[float, ...]]] = [[] for _ in range(LANDMARKS)]
     for _ in range(heads):
         person = {k: float(rng.uniform()) for k in ("gender", "weight", "muscle")}
         person |= {

@@ -14,7 +14,7 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from avatar.drivers.face import choose_face, extract, find_faces, head_crop
+from avatar.drivers.face import Crop, choose_face, extract, find_faces, head_crop
 from avatar.media import read_video, video_info
 
 TILE = 224  # px
@@ -27,9 +27,9 @@ def tiles(video: Path, seconds: list[float], zoom: float) -> list[NDArray[np.uin
     wanted = [round(float(s * fps)) for s in seconds]
     frames = {i: f for i, f in enumerate(islice(read_video(video), max(wanted) + 1)) if i in {0, *wanted}}
     first = frames[0]
-    crop = head_crop(choose_face(find_faces(first), "largest", first.shape[1::-1]), first.shape[1::-1])
-    shift = crop.side * (1 - 1 / zoom) / 2
-    crop = type(crop).around(crop.x + shift, crop.y + shift, crop.side / zoom)
+    size = (first.shape[1], first.shape[0])
+    crop = head_crop(choose_face(find_faces(first), "largest", size), size)
+    crop = Crop.around(crop.x + crop.side / 2, crop.y + crop.side / 2, crop.side / zoom)
     return [extract(frames[i], crop, TILE) for i in wanted]
 
 
