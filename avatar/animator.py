@@ -107,9 +107,12 @@ class Animator:
         6).
 
         Raises:
-            UserError: no face in the picture.
+            UserError: the picture is not square or has no face.
         """
-        face = choose_face(find_faces(picture), "largest", (picture.shape[1], picture.shape[0]))
+        height, width = picture.shape[:2]
+        if height != width:
+            raise UserError(f"picture: {width} x {height} px, must be square; cut out the head first")
+        face = choose_face(find_faces(picture), "largest", (width, height))
         renderer = Renderer(self.nets, picture, face.landmarks)
         frames = renderer([Motion(curves, head)], Sampling(seed=seed, steps=steps))
         return np.stack([compose(frame, picture) for frame in frames])

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from torch import Tensor
 from avatar.drivers.mesh import FaceBasis
 from avatar.model import Conditions, Generator, GeneratorConfig
 from avatar.render import FADE, Frame, Motion, Nets, Renderer, Sampling, compose, pixels
+
+Field = TypeVar("Field", np.ndarray, Tensor)
 
 SIDE = 128  # px
 STILL = Sampling()
@@ -30,6 +33,11 @@ def renderer(random: bool = False, coder: bool = False, window: int | None = TIN
         device=torch.device("cpu"),
     )
     return Renderer(nets, picture(SIDE), landmarks(SIDE))
+
+
+def inside(render: Renderer, values: Field) -> Field:
+    """The nets' window of values (..., S, S)."""
+    return values[..., render.rows, render.columns]
 
 
 def sound(frames: int, seed: int = 0) -> Tensor:
@@ -87,7 +95,7 @@ def test_around_the_nets_window_everything_is_the_driven_reference(random: bool)
     render, whole = renderer(random, random), talk(18)
     driven = render.driven(whole.curves, whole.head)
     outside = np.ones((SIDE, SIDE), bool)
-    outside[render.inside[1:]] = False
+    outside[render.rows, render.columns] = False
     assert outside.sum() == SIDE**2 - (8 * 8) ** 2
     for t, frame in enumerate(render([whole], STILL)):
         assert (frame.mask[outside] == 1).all()
@@ -99,11 +107,9 @@ def test_the_nets_word_fades_out_towards_their_window() -> None:
     render, whole = renderer(random=True, coder=True), talk(5)
     driven = render.driven(whole.curves, whole.head)
     frames = list(render([whole], STILL))
-    said = np.mean([np.abs(f.flow - driven.flow[t]).sum(0) for t, f in enumerate(frames)], 0)[
-        render.inside[1:]
-    ]
-    distrust = np.mean([1 - f.mask for f in frames], 0)[render.inside[1:]]
-    for word in (said, distrust):
+    said = np.mean([np.abs(f.flow - driven.flow[t]).sum(0) for t, f in enumerate(frames)], 0)
+    distrust = np.mean([1 - f.mask for f in frames], 0)
+    for word in (inside(render, said), inside(render, distrust)):
         rim = np.concatenate([word[0], word[-1], word[:, 0], word[:, -1]])
         deep = word[int(8 * FADE) : -int(8 * FADE), int(8 * FADE) : -int(8 * FADE)]
         assert 0 < rim.max() < 0.1 * deep.max()
@@ -198,8 +204,8 @@ def test_the_picture_coder_sees_one_clip_not_windows() -> None:
     frames = np.stack([frame.rgb for frame in render([whole], STILL)])
     driven = render.driven(whole.curves, whole.head)
     with torch.no_grad():
-        at_once = coder(pixels(driven.picture)[render.inside])[0].transpose(0, 1).numpy()
-    assert np.abs(frames[render.inside] - at_once).max() < 1e-3
+        at_once = coder(inside(render, pixels(driven.picture)))[0].transpose(0, 1).numpy()
+    assert np.abs(inside(render, frames) - at_once).max() < 1e-3
 
 
 def test_no_jump_where_windows_meet() -> None:
@@ -207,7 +213,7 @@ def test_no_jump_where_windows_meet() -> None:
     curves, head = (np.repeat(values[5:6], count, 0) for values in motion(6))
     silence = torch.zeros(count, 10, FEATURES)
     frames = render([Motion(curves, head, silence)], STILL)
-    seen = np.stack([frame.rgb[(..., *render.inside[1:])] for frame in frames])
+    seen = np.stack([inside(render, frame.rgb) for frame in frames])
     # The motion is constant, so all change is the generator's: its noise is new in each latent frame.
     change = np.sqrt(np.square(np.diff(seen, axis=0)).mean((1, 2, 3)))
     latent = (np.arange(len(change)) + 3) // 4  # of the frame before each change
@@ -240,7 +246,7 @@ def brightness(kind: type[Generator], latents: int) -> np.ndarray:
     net = kind(GeneratorConfig(dit=TINY.dit, audio=TINY.audio)).eval()
     render = Renderer(replace(nets, generator=net), picture(SIDE), landmarks(SIDE))
     curves, head = (0 * values for values in motion(4 * latents - 3))
-    shown = [frame.rgb[(..., *render.inside[1:])] for frame in render([Motion(curves, head)], STILL)]
+    shown = [inside(render, frame.rgb) for frame in render([Motion(curves, head)], STILL)]
     return np.stack(shown[::4])
 
 
