@@ -18,8 +18,8 @@ BLINK_SHAPE = np.array([0.15, 0.75, 1.0, 0.85, 0.45, 0.15], np.float32)  # lids 
 EXPRESSIONS: dict[str, dict[str, tuple[float, float]]] = {
     "neutral": {},
     "closed smile": {"mouthSmile": (0.2, 0.6), "cheekSquint": (0.0, 0.3), "mouthDimple": (0.0, 0.3)},
-    "smile": {"mouthSmile": (0.4, 0.9), "mouthUpperUp": (0.2, 0.7), "jawOpen": (0.02, 0.12),
-              "cheekSquint": (0.1, 0.6)},
+    "smile": {"mouthSmile": (0.5, 1.0), "mouthUpperUp": (0.4, 0.9), "mouthLowerDown": (0.1, 0.5),
+              "mouthStretch": (0.0, 0.4), "jawOpen": (0.04, 0.16), "cheekSquint": (0.1, 0.6)},
     "laugh": {"mouthSmile": (0.6, 1.0), "mouthUpperUp": (0.3, 0.7), "mouthLowerDown": (0.2, 0.6),
               "jawOpen": (0.15, 0.4), "cheekSquint": (0.3, 0.8), "eyeSquint": (0.2, 0.7)},
     "open": {"jawOpen": (0.05, 0.35), "mouthUpperUp": (0.0, 0.3), "mouthLowerDown": (0.0, 0.4)},
@@ -28,7 +28,7 @@ EXPRESSIONS: dict[str, dict[str, tuple[float, float]]] = {
                   "jawOpen": (0.0, 0.3)},
 }  # fmt: skip
 EXPRESSION_SHARE = {
-    "neutral": 0.34, "closed smile": 0.2, "smile": 0.16, "laugh": 0.06, "open": 0.1, "serious": 0.1,
+    "neutral": 0.3, "closed smile": 0.18, "smile": 0.2, "laugh": 0.08, "open": 0.1, "serious": 0.1,
     "surprised": 0.04,
 }  # fmt: skip
 RARE = (
@@ -197,6 +197,8 @@ def draw_act(rng: np.random.Generator, frames: int, speech: Array | None) -> Act
         if rng.random() < 0.25:
             curves[0] = np.clip(0.3 * expression + speech[int(rng.integers(frames))], 0, 1)
     add_eyes(rng, curves, blinks=not still)
+    if still:
+        curves[1:] = curves[1]
 
     base = np.array([rng.normal(0, 0.14), rng.normal(0, 0.085), rng.normal(0, 0.05)], np.float32)
     base = np.clip(base, (-0.36, -0.21, -0.14), (0.36, 0.21, 0.14))

@@ -14,7 +14,7 @@ from avatar.recipes import surfaces
 from avatar.recipes.hair import HeadField
 from avatar.recipes.headwear import Lenses, draw_glasses, draw_hat
 from avatar.recipes.looks import Look, draw_look
-from avatar.recipes.outfit import Piece, cloth_tile, dress
+from avatar.recipes.outfit import SHIRT, Piece, cloth_tile, dress
 from avatar.recipes.people import BODY, EYE, LOWER_TEETH, TONGUE, UPPER_TEETH, HeadMesh, Person, people
 from avatar.recipes.render import vertex_normals
 from avatar.recipes.shadows import draw_depth, light_basis, light_screen, lit_share
@@ -25,7 +25,7 @@ from avatar.recipes.styles import STYLES, draw_style, scalp_density
 Array = NDArray[np.float32]
 
 LIP_FRONT = -0.157  # m, template depth of the closed lips
-MOUTH_FADE = 0.018  # m, how far into the mouth light falls
+MOUTH_FADE = 0.022  # m, how far into the mouth light falls
 GLASSES_SHARE = 0.22
 FLAT = 0.014  # m, how high hair stands at most beside a hat
 KINDS = np.array(
@@ -224,11 +224,14 @@ def draw_figure(rng: np.random.Generator) -> Figure:
         frames, lenses, glasses_name = draw_glasses(rng, person, mesh)
         pieces.append(frames)
     formal = clothes.startswith("suit")
-    main, pattern = cloth_tile(
-        rng, light=float(rng.choice([0.015, 0.03, 0.12])) if formal and rng.random() < 0.7 else None
-    )
-    shirt, _ = cloth_tile(rng, "plain", float(rng.uniform(0.5, 0.85))) if formal else cloth_tile(rng)
-    cloth = np.stack([main, shirt, cloth_tile(rng)[0], cloth_tile(rng)[0]])
+    dark = float(rng.choice([0.015, 0.03, 0.12])) if formal and rng.random() < 0.7 else None
+    main, pattern = cloth_tile(rng, light=dark)
+    cloth = np.repeat(main[None], 1 + max(piece.which for piece in pieces if piece.kind == surfaces.CLOTH), 0)
+    for which in range(1, len(cloth)):
+        shirt = formal and which == SHIRT
+        cloth[which], _ = (
+            cloth_tile(rng, "plain", float(rng.uniform(0.5, 0.85))) if shirt else cloth_tile(rng)
+        )
 
     attributes, triangles, material, start = (
         [body_attributes(base, person)],

@@ -120,7 +120,7 @@ def draw_look(rng: np.random.Generator, person: Person) -> Look:
         lips=(natural + (stick - natural) * min(makeup, 1.0) * 0.75).astype(np.float32),
         lip_gloss=float(rng.uniform(0.2, 1.0) + 0.5 * makeup),
         tongue=vary(np.array((0.45, 0.14, 0.13), np.float32), 0.15),
-        teeth=(enamel * rng.uniform(0.55, 1.0)).astype(np.float32),
+        teeth=(enamel * rng.uniform(0.7, 1.1)).astype(np.float32),
         sclera=(np.array((0.80, 0.75, 0.71), np.float32) * rng.uniform(0.8, 1.15)).astype(np.float32),
         iris=iris,
         iris_rim=(iris * rng.uniform(0.2, 0.5)).astype(np.float32),

@@ -16,6 +16,7 @@ from avatar.recipes.surfaces import CLOTH, HARD, METAL
 Array = NDArray[np.float32]
 
 EDGE_REACH = 0.02  # m from a garment's edge within which its mesh is refined
+GARMENT, SHIRT, TIE = range(3)  # numbers of cloth tiles
 TILE = 256  # texels, side of a cloth tile
 TILE_SIZE = 0.18  # m
 NECK_POINT, NECK_RADIUS = (
@@ -231,18 +232,18 @@ def shirt_collar(
 def dress(
     rng: np.random.Generator, person: Person, mesh: HeadMesh, field: HeadField, normals: Array
 ) -> tuple[list[Piece], str]:
-    """Random clothes and their description; tile 0 is the garment, 1 a shirt under it, 2 a tie."""
+    """Random clothes and their description."""
     cut = str(rng.choice(list(CUTS), p=list(CUTS.values())))
     thick = float(rng.uniform(0.006, 0.014))
     turn = np.linspace(0, 2 * np.pi, 11)
     if cut == "suit":
         tied = rng.random() < 0.7
         pieces = [
-            garment(rng, person, mesh, normals, "crew neck", 0.005, 1),
+            garment(rng, person, mesh, normals, "crew neck", 0.005, SHIRT),
             garment(rng, person, mesh, normals, "suit", 0.014),
         ]
-        pieces.append(shirt_collar(rng, person, mesh, 1, 0.1 if tied else rng.uniform(0.15, 0.45)))
-        return pieces + ([tie(rng, person, field, 2)] if tied else []), "suit and tie" if tied else "suit"
+        pieces.append(shirt_collar(rng, person, mesh, SHIRT, 0.1 if tied else rng.uniform(0.15, 0.45)))
+        return pieces + ([tie(rng, person, field, TIE)] if tied else []), "suit and tie" if tied else "suit"
     if cut == "ring collar":  # of a space or diving suit
         thick, wide = float(rng.uniform(0.02, 0.035)), rng.uniform(0.05, 0.085)
         rim = rng.uniform(0.008, 0.018)
@@ -252,7 +253,7 @@ def dress(
     base = "crew neck" if cut in ("shirt", "turtleneck", "scarf", "high collar") else cut
     pieces = [garment(rng, person, mesh, normals, base, thick)]
     if cut == "shirt":
-        pieces.append(shirt_collar(rng, person, mesh, 0, rng.uniform(0.12, 0.6)))
+        pieces.append(shirt_collar(rng, person, mesh, GARMENT, rng.uniform(0.12, 0.6)))
     elif cut == "turtleneck":
         tall = rng.uniform(0.035, 0.06)
         profile = [
@@ -270,7 +271,7 @@ def dress(
         pieces.append(tube(person, mesh, profile, opening=rng.uniform(0, 0.3), drop=0.02, round_off=0.4))
     elif cut == "scarf":
         profile = np.stack([0.018 + 0.02 * np.cos(turn), 0.03 * np.sin(turn) + 0.008], 1)
-        pieces.append(tube(person, mesh, profile, drop=0.02, which=1, round_off=0.5))
+        pieces.append(tube(person, mesh, profile, drop=0.02, which=SHIRT, round_off=0.5))
     return pieces, cut
 
 

@@ -256,9 +256,9 @@ def shade(
                     albedo[c] = colour + white * (paint[surfaces.SCLERA, c] * pink - colour)
             elif kind in (surfaces.TEETH, surfaces.TONGUE):
                 part = surfaces.MOUTH_PART
-                air *= np.float32(0.45) + np.float32(0.7) * openness
-                for q in range(lights):
-                    reach[q] *= air
+                air *= np.float32(0.9) + np.float32(0.3) * openness
+                for q in range(lights):  # shadow maps are too coarse for what lies just behind the lips
+                    reach[q] = air * (np.float32(0.6) + np.float32(0.4) * reach[q])
                 if kind == surfaces.TEETH:
                     wrap, gloss, power = np.float32(0.5), np.float32(0.2), np.float32(50)
                     place = att[surfaces.COORDINATE_U] * TEETH_COUNT

@@ -245,7 +245,7 @@ def paint_skin(
 
     contrast = chance(0.5, 1.4)
     coarse, patch, fine, pores = noise(32), noise(8), noise(2), noise(1)
-    blood = 0.30 * spots["cheek"] + 0.28 * spots["nose"] + 0.12 * spots["chin"] + 0.20 * spots["ear"]
+    blood = 0.20 * spots["cheek"] + 0.22 * spots["nose"] + 0.12 * spots["chin"] + 0.20 * spots["ear"]
     blood = chance(0.1, 0.9) * (blood + 0.15 * atlas.lids)
     blood += contrast * (0.035 * coarse + 0.035 * patch + 0.03 * fine)
     blotch = noise(4)
@@ -262,7 +262,7 @@ def paint_skin(
         melanin[rows] += chance(0.3, 1.2) * np.exp(-away)
     if look.makeup > 0.3:
         melanin += chance(0, 0.8) * spots["lid"]
-        blood += chance(0, 0.5) * spots["rouge"]
+        blood += chance(0, 0.3) * spots["rouge"]
     height = 0.10 * fine + 0.12 * pores + 0.15 * blotch
     if look.wrinkles > 0.05:
         folds = np.float32(look.wrinkles) * draw_wrinkles(rng, atlas, 0.006 * coarse + 0.003 * patch)
