@@ -28,6 +28,7 @@ from avatar.recipes.strands import place_short
 Array = NDArray[np.float32]
 
 SHADOW_SIDE = 176  # px of a shadow map
+NO_SHADOW = 0.3  # of the strongest light: what is weaker throws no shadow
 SKIN_BIAS, HAIR_BIAS = 0.006, 0.012  # m behind a light's nearest surface that still count as lit
 
 
@@ -90,7 +91,11 @@ def light_up(
     hair_lit = np.empty((*hair.air.shape, 1 + lights), np.float32)
     hair_lit[..., 0] = hair.air
     count, all_points = len(hair.scalp), np.ones(len(points), bool)
+    power = light.colour.sum(1)
     for i, aim in enumerate(light.direction):
+        if power[i] < NO_SHADOW * power.max():
+            hair_lit[..., 1 + i] = hair.air
+            continue
         screen, basis = light_screen(SHADOW_SIDE), light_basis(aim)
         draw_depth(points, middle, basis, figure.triangles, figure.two_sided, screen)
         draw_depth_strands(strands[:count:2], middle, basis, screen)

@@ -20,19 +20,10 @@ from avatar.recipes.skin import noise_bank, smooth_step
 Array = NDArray[np.float32]
 
 PHOTOS = (
-    "coffee",
-    "chelsea",
-    "rocket",
-    "retina",
-    "hubble_deep_field",
-    "camera",
-    "coins",
-    "brick",
-    "grass",
-    "gravel",
-    "immunohistochemistry",
-)
-"""Pictures without people that come with scikit-image (camera is seen only from behind, out of focus)."""
+    "brick", "chelsea", "clock", "coffee", "coins", "grass", "gravel", "hubble_deep_field",
+    "immunohistochemistry", "moon", "page", "retina", "rocket", "text",
+)  # fmt: skip
+"""Pictures without people in scikit-image's wheel."""
 
 
 def draw_light(rng: np.random.Generator) -> tuple[Light, str]:
@@ -42,11 +33,8 @@ def draw_light(rng: np.random.Generator) -> tuple[Light, str]:
         return np.array([1 + 0.35 * warmth, 1.0, 1 - 0.4 * warmth], np.float32)
 
     kind = str(rng.choice(["soft", "side", "top", "flat", "window", "rim", "hard"]))
-    yaw = (
-        rng.normal(0, 0.5)
-        if kind in ("soft", "flat", "top")
-        else rng.choice([-1, 1]) * rng.uniform(0.5, 1.35)
-    )
+    frontal = kind in ("soft", "flat", "top")
+    yaw = rng.normal(0, 0.5) if frontal else rng.choice([-1, 1]) * rng.uniform(0.5, 1.35)
     pitch = rng.uniform(0.7, 1.2) if kind == "top" else rng.normal(0.4, 0.25)
     directions, colours = [], []
     key = rng.uniform(0.9, 1.5) if kind != "flat" else rng.uniform(0.4, 0.8)
@@ -116,19 +104,12 @@ def draw_camera(
 
 @lru_cache(maxsize=1)
 def photos() -> list[Array]:
-    """The PHOTOS that are at hand, linear RGB."""
+    """The PHOTOS, linear RGB (rows, columns, 3)."""
     from skimage import data
 
-    found = []
-    for name in PHOTOS:
-        try:
-            picture = np.asarray(getattr(data, name)())
-        except (AttributeError, OSError, ImportError):  # not in this version, or would have to be downloaded
-            continue
-        if picture.ndim == 2:
-            picture = np.repeat(picture[..., None], 3, 2)
-        found.append((picture[..., :3].astype(np.float32) / 255) ** 2.2)
-    return found
+    pictures = [np.asarray(getattr(data, name)()) for name in PHOTOS]
+    pictures = [np.repeat(p[..., None], 3, 2) if p.ndim == 2 else p for p in pictures]
+    return [(p[..., :3].astype(np.float32) / 255) ** np.float32(2.2) for p in pictures]
 
 
 def draw_background(rng: np.random.Generator, side: int) -> tuple[Array, str]:
