@@ -33,7 +33,7 @@ class DriveOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     seed: int = Field(0, ge=0, lt=2**63, description="same seed, same frames")
-    steps: int = Field(2, ge=1, le=100, description="sampling steps")
+    steps: int = Field(1, ge=1, le=100, description="sampling steps")
     guidance: float = Field(1.0, ge=1, le=20, description="classifier-free guidance, 1 is off")
     audio_scale: float = Field(1.0, ge=0, le=3, description="strength of the speech on the mouth")
     head_motion: float = Field(1.0, ge=0, le=3, description="amount of head sway")

@@ -19,7 +19,7 @@ from avatar.drivers.mesh import rotation
 from avatar.probe import Array, Frames, Renderer, Response, probe, table
 from avatar.recipes import factory
 from avatar.recipes.acting import Act
-from avatar.recipes.figure import act_out, draw_frame
+from avatar.recipes.drawing import act_out, draw_frame
 from avatar.recipes.people import pose_head
 
 if TYPE_CHECKING:
