@@ -24,7 +24,7 @@ from avatar.backbone.vae import CausalVAE
 from avatar.errors import UserError
 from avatar.model import Generator, face_window
 from avatar.presets import PRESETS
-from avatar.recipes.generator import conditions
+from avatar.recipes.generator import WITHOUT_CELLS, conditions, unheard
 from avatar.recipes.settings import Settings, read_settings
 from avatar.recipes.shards import seeds
 from avatar.recipes.training import Batch, Losses, train
@@ -87,8 +87,8 @@ class FrameReader:
             return values[..., rows, columns].float()
 
         chosen = torch.from_numpy(rng.choice(17, count, replace=False)).sort().values
-        out = {k: cut(v, 1) for k, v in latents.items() if k not in ("motion", "audio")}
-        out |= {"motion": latents["motion"], "chosen": chosen}
+        out = {k: cut(v, 1) for k, v in latents.items() if k not in WITHOUT_CELLS}
+        out |= {k: latents[k].float() for k in WITHOUT_CELLS} | {"chosen": chosen}
         clip = load_file(self.settings.clips / f"clip-{seed}.safetensors")
         out["truth"] = cut(_pixels(clip["frames"][chosen]), CELL)
         out["picture"] = cut(_pixels(clip["reference"][None])[0], CELL)
@@ -122,7 +122,7 @@ class Task:
         clean = batch["clean"]
         noise = torch.randn(clean.shape, generator=generator)
         if self.generator is not None and torch.rand((), generator=generator) < 0.5:
-            return self.generator(noise, torch.zeros(len(clean)), conditions(batch))
+            return self.generator(noise, torch.zeros(len(clean)), conditions(batch), drop=unheard(batch))
         size = torch.rand(len(clean), generator=generator) * self.settings.noise
         return clean + noise * size[:, None, None, None, None]
 

@@ -26,6 +26,8 @@ from avatar.recipes.settings import Settings, read_settings
 from avatar.recipes.shards import seeds
 from avatar.recipes.training import Batch, Losses, train
 
+WITHOUT_CELLS = ("motion", "audio", "heard")  # what a window does not cut
+
 
 class GeneratorSettings(Settings):
     """See generator.yaml."""
@@ -67,14 +69,21 @@ class LatentReader:
         if rng is not None:
             row, column = (int(np.clip(at + rng.integers(-1, 2), 0, cells - side)) for at in (row, column))
         cut = (..., slice(row, row + side), slice(column, column + side))
-        return {k: v if k in ("motion", "audio") else v[cut] for k, v in sample.items()}
+        return {k: v if k in WITHOUT_CELLS else v[cut] for k, v in sample.items()}
 
 
 def conditions(batch: Batch) -> Conditions:
     """What a batch says about its clips."""
+    face = batch["face"][:, None]
     return Conditions(
-        batch["reference"], batch["driven"], batch["hole"], batch["face"][:, None], batch["motion"], None
+        batch["reference"], batch["driven"], batch["hole"], face, batch["motion"], batch["audio"]
     )
+
+
+def unheard(batch: Batch, dropout: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
+    """(B,), True for clips that do not speak and for a random share of those that do."""
+    silent = batch["heard"][:, 0] == 0
+    return silent | (torch.rand(len(silent), generator=generator) < dropout)
 
 
 def weights(batch: Batch, settings: GeneratorSettings) -> Tensor:
@@ -101,7 +110,9 @@ def main(words: list[str]) -> list[float]:
         clean = batch["clean"]
         time = flow.training_times(len(clean), generator, zero_share=settings.zero_share)
         noise = torch.randn(clean.shape, generator=generator)
-        predicted = net(flow.interpolate(noise, clean, time), time, conditions(batch)).float()
+        drop = unheard(batch, settings.audio_dropout, generator)
+        x = flow.interpolate(noise, clean, time)
+        predicted = net(x, time, conditions(batch), drop=drop).float()
         error = (predicted - clean).square()
         still = (batch["driven"] - clean).square()
         weight = weights(batch, settings)
@@ -120,7 +131,7 @@ def main(words: list[str]) -> list[float]:
         for i in range(0, settings.held_out, settings.batch):
             part = {key: value[i : i + settings.batch] for key, value in test.items()}
             noise = torch.randn(part["clean"].shape, generator=torch.Generator().manual_seed(i))
-            parts.append(net(noise, torch.zeros(len(noise)), conditions(part)).float())
+            parts.append(net(noise, torch.zeros(len(noise)), conditions(part), drop=unheard(part)).float())
         error = (torch.cat(parts) - test["clean"]).square()
         still = (test["driven"] - test["clean"]).square()
         hole = test["hole"].mean(1, keepdim=True)

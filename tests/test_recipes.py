@@ -19,12 +19,14 @@ from avatar.backbone.checkpoint import load
 from avatar.backbone.decode import ReferenceDecoder, enlarge, warp
 from avatar.backbone.precision import fast_dtype
 from avatar.backbone.vae import CausalVAE
+from avatar.drivers.whisper import WhisperFeatures
 from avatar.errors import UserError
 from avatar.model import Generator, hole_cells
 from avatar.presets import PRESETS
 from avatar.recipes import decoder, driven, generator, latents, vae
 from avatar.recipes.settings import Settings, read_settings
 from avatar.recipes.shards import seeds, write
+from avatar.recipes.speech_corpus import Utterance, load_utterance, save_utterance
 from avatar.recipes.training import Batch, Losses, rate, step_generator, train
 from avatar.render import pixels
 
@@ -281,6 +283,8 @@ def made_up_clip(seed: int) -> dict[str, np.ndarray]:
         "head": head,
         "flow": np.tile(steps[:, None, None, None], (1, 2, 64, 64)).astype(np.float16),
         "visible": np.ones((FRAMES, 64, 64), np.uint8),
+        "utterance": np.array([-1]),
+        "start": np.array([-1]),
     }
 
 
@@ -367,6 +371,23 @@ def test_driven_references_fit_their_clips(data: Path) -> None:
     assert (found["motion"] > 0.3).all()
 
 
+def test_a_speaking_clip_is_heard_from_where_it_starts(data: Path) -> None:
+    rng = np.random.default_rng(0)
+    sound = rng.normal(0, 0.1, 3 * 16_000).astype(np.float32)
+    save_utterance(Utterance(sound, (), np.zeros((300, 52), np.float32), "000007", ""), data)
+    listen = latents.Listener(WhisperFeatures.from_pretrained(), data)
+    features = listen.whisper(load_utterance(data / "000007").audio)[:, -1]
+    heard = listen({"utterance": np.array([7]), "start": np.array([16_000])}, 5)
+    assert heard["audio"].shape == (5, 4, 10, 384)
+    # Frame 16, the last, is shown from 1.64 s to 1.68 s; its ten features are centred on 1.66 s.
+    expected = features[78:88].half().numpy()
+    np.testing.assert_array_equal(heard["audio"][4, 3], expected)
+    assert heard["heard"] == [1]
+    silent = listen({"utterance": np.array([-1]), "start": np.array([-1])}, 5)
+    assert silent["heard"] == [0]
+    assert silent["audio"].shape == heard["audio"].shape
+
+
 def test_existing_records_are_kept(data: Path, encoded: Path, vae_run: Run) -> None:
     files = [*(data / "driven").iterdir(), *encoded.iterdir()]
     before = {path: path.stat().st_mtime_ns for path in files}
@@ -405,6 +426,8 @@ def test_latents_fit_their_clips(encoded: Path, data: Path, vae_run: Run) -> Non
         "hole": (4, 5, 32, 32),
         "face": (32, 32),
         "motion": (2,),
+        "audio": (5, 4, 10, 384),
+        "heard": (1,),
     }
     clip = load_file(data / "clips/clip-2.safetensors")
     with torch.no_grad():

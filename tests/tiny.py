@@ -16,7 +16,7 @@ from avatar.drivers.mesh import MOUTH, FaceBasis
 from avatar.model import Generator, GeneratorConfig
 from avatar.presets import MINI
 
-FEATURES = 6  # channels of the speech features
+FEATURES = 384  # of Whisper tiny
 
 TINY = replace(
     MINI,
