@@ -1,7 +1,10 @@
 """One picture and a driving signal become a video of that person."""
 
+import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+from platformdirs import user_cache_dir
 
 from avatar.errors import UserError
 from avatar.version import __version__
@@ -11,6 +14,9 @@ if TYPE_CHECKING:
 
 if find_spec("avatar.backbone") is None:
     raise ImportError("this is an uninstalled checkout: run `pip install -e .` in it, then import again")
+
+# Compiled code goes to the user's cache: beside the sources it would outlive `pip uninstall` and shadow the package.
+os.environ.setdefault("NUMBA_CACHE_DIR", user_cache_dir("avatar-toolkit"))
 
 __all__ = ["Animator", "Clip", "UserError", "__version__"]
 

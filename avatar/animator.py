@@ -37,6 +37,7 @@ from avatar.writer import VideoWriter
 
 SHIPPED = ("mini",)  # presets whose weights come with the package
 CROP = 256  # px, side of the picture the nets work on
+ARTICULATION = 1.3  # the curves of plain reading, made a little clearer: what lips say must be seen
 LISTEN = 10.0  # s of sound read at a time
 
 Pixels = NDArray[np.uint8]
@@ -167,7 +168,7 @@ class DriveSession:
         def curves() -> Iterator[NDArray[np.float32]]:
             for features, mouth in self.animator.speech.stream(stream_audio(self.audio, LISTEN)):
                 heard.append(features[:, -1])
-                yield (options.audio_scale * mouth.cpu().numpy()).clip(0, 1)
+                yield (ARTICULATION * options.audio_scale * mouth.cpu().numpy()).clip(0, 1)
 
         def both() -> Iterator[NDArray[np.float32]]:
             for head, face in animate_stream(

@@ -152,10 +152,11 @@ class Pieces:
         return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
-# The jaw and the rounding are what the eye sees first.
-WEIGHTS = torch.tensor(
-    [{"jawOpen": 2.0, "mouthPucker": 1.5, "mouthFunnel": 1.5}.get(name, 1.0) for name in CONTROLS[:CLOSURE]]
-)
+# The jaw and the rounding are what the eye sees first; the rare controls are small.
+_WEIGHTS = {"jawOpen": 2.0, "mouthPucker": 1.5, "mouthFunnel": 1.5, "mouthRollLower": 1.5}
+_WEIGHTS |= dict.fromkeys(("mouthShrugUpper", "jawForward", "tongueOut"), 3.0)
+WEIGHTS = torch.tensor([_WEIGHTS.get(name, 1.0) for name in CONTROLS[:CLOSURE]])
+MISSED = torch.tensor(2.0)  # a missed closure is seen more easily than one too many
 
 
 def control_targets(curves: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,16 +167,27 @@ def control_targets(curves: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def speech_loss(closure_weight: float, model: nn.Module, batch: Batch) -> Losses:
-    """L1 + L2 of the curves, heavier near closures, and binary cross-entropies of closure and activity."""
+    """L1 + L2 of the curves, heavier near closures, and binary cross-entropies of controls and activity.
+
+    The cross-entropy of a control pulls it back from 0 where the other terms no longer feel it; without it
+    the net never learns the rare ones.
+    """
     controls, activity = model(batch["features"])
     closure, wanted = control_targets(batch["curves"])
     _, shown = control_targets(mouth_curves(controls.float().sigmoid()))
     near = F.max_pool1d(closure, 5, 1, 2)
     error = (shown - wanted).abs()
     curve = ((error + 4 * error**2) * WEIGHTS * (1 + closure_weight * near)[..., None]).mean()
-    meet = F.binary_cross_entropy_with_logits(controls[..., CLOSURE].float(), closure)
+    meet = F.binary_cross_entropy_with_logits(controls[..., CLOSURE].float(), closure, pos_weight=MISSED)
+    shape = F.binary_cross_entropy_with_logits(controls[..., :CLOSURE].float(), wanted)
     speaks = F.binary_cross_entropy_with_logits(activity.float(), batch["activity"])
-    return {"loss": 10 * curve + meet + 0.3 * speaks, "curve": curve, "closure": meet, "activity": speaks}
+    return {
+        "loss": 10 * curve + meet + shape + 0.3 * speaks,
+        "curve": curve,
+        "closure": meet,
+        "shape": shape,
+        "activity": speaks,
+    }
 
 
 def figures(model: nn.Module, recordings: Recordings, limit: int = 30_000) -> dict[str, float]:
@@ -189,7 +201,14 @@ def figures(model: nn.Module, recordings: Recordings, limit: int = 30_000) -> di
     silent = F.max_pool1d(recordings.activity[: len(told)].float()[None], 21, 1, 10)[0] == 0
     found = {
         f"r {name}": torch.corrcoef(torch.stack([told[:, INDEX[name]], true[:, INDEX[name]]]))[0, 1].item()
-        for name in ("jawOpen", "mouthPucker", "mouthStretchLeft", "mouthRollLower", "mouthClose")
+        for name in (
+            "jawOpen",
+            "mouthPucker",
+            "mouthStretchLeft",
+            "mouthRollLower",
+            "mouthClose",
+            "tongueOut",
+        )
     }
     met = (F.max_pool1d(-opening[None], 3, 1, 1)[0] > -0.25 * large)[closure > 0.95]
     false = (opening < 0.25 * large)[(closure < 0.05) & (true[:, INDEX["jawOpen"]] > 0.2)]

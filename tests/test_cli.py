@@ -100,7 +100,7 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(
     time.sleep(1)
     assert [path.suffix for path in folder.iterdir()] == [".part"]
     process.send_signal(stop)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert list(folder.iterdir()) == []
