@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 if find_spec("avatar.backbone") is None:
     raise ImportError("this is an uninstalled checkout: run `pip install -e .` in it, then import again")
 
-# Compiled code goes to the user's cache: beside the sources it would outlive `pip uninstall` and shadow the package.
+# Compiled code goes to the user's cache: beside the sources it would outlive the package and then shadow it.
 os.environ.setdefault("NUMBA_CACHE_DIR", user_cache_dir("avatar-toolkit"))
 
 __all__ = ["Animator", "Clip", "UserError", "__version__"]
