@@ -91,7 +91,11 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(
     folder.mkdir()
     arguments = ["drive", "--ref", portrait, "--audio", audio, "--out", folder / "a.mp4"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "avatar", *arguments], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "avatar", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A job in the background is started with Ctrl-C ignored; this one must hear it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     for line in process.stderr:  # the settings are printed right before the first frame
