@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from avatar.backbone.checkpoint import load
+from avatar.drivers.bridge import BridgedWhisper
 from avatar.drivers.curves import CURVES, INDEX, MOUTH, curve_indices
 from avatar.drivers.whisper import BUNDLED, FEATURE_RATE, WhisperFeatures
 from avatar.errors import UserError
@@ -182,7 +183,7 @@ class SpeechToCurves(nn.Module):
 class SpeechDriver:
     """From sound to Whisper features and mouth curves, both at 50 Hz."""
 
-    def __init__(self, whisper: WhisperFeatures, net: SpeechToCurves) -> None:
+    def __init__(self, whisper: WhisperFeatures | BridgedWhisper, net: SpeechToCurves) -> None:
         if whisper.dim != net.config.feature_dim or whisper.layers != net.config.layers:
             raise UserError(
                 f"Whisper features of size {whisper.dim}, layers {whisper.layers}: the mouth curves were"
@@ -199,10 +200,15 @@ class SpeechDriver:
 
         Args:
             weights: file written by `avatar.recipes.speech`; None: the one of the preset `mini`.
-            whisper: see `WhisperFeatures.from_pretrained`.
+            whisper: see `WhisperFeatures.from_pretrained`. Where the nets are those of `mini`, any Whisper
+                fits: see `avatar.drivers.bridge`.
         """
         net = load(SpeechToCurves, weights or WEIGHTS, device)
-        return cls(WhisperFeatures.from_pretrained(whisper, net.config.layers).to(device), net)
+        own = WhisperFeatures.from_pretrained(BUNDLED if weights is None else whisper, net.config.layers)
+        if weights is not None or whisper == BUNDLED:
+            return cls(own.to(device), net)
+        other = WhisperFeatures.from_pretrained(whisper, None)
+        return cls(BridgedWhisper(other, own).to(device), net)
 
     def __call__(self, audio: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
         """Features (n, layers, dim) and mouth curves (n, 52), at 50 Hz, of sound (samples,) at 16 kHz."""

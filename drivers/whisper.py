@@ -49,21 +49,21 @@ class WhisperFeatures(nn.Module):
     Args:
         encoder: of openai-whisper.
         layers: which hidden states: 0 is the embedding, k the output of block k; the last block's output is
-            normalised by the encoder's final layer norm.
+            normalised by the encoder's final layer norm. None: that one.
     """
 
-    def __init__(self, encoder: "AudioEncoder", layers: tuple[int, ...] = DEFAULT_LAYERS) -> None:
+    def __init__(self, encoder: "AudioEncoder", layers: tuple[int, ...] | None = DEFAULT_LAYERS) -> None:
         super().__init__()
-        self.encoder = encoder.eval().requires_grad_(False)
-        self.layers = layers
-        self.dim = encoder.ln_post.weight.shape[0]
         depth = len(encoder.blocks)
-        if not all(0 <= layer <= depth for layer in layers):
+        self.encoder = encoder.eval().requires_grad_(False)
+        self.layers = (depth,) if layers is None else layers
+        self.dim = encoder.ln_post.weight.shape[0]
+        if not all(0 <= layer <= depth for layer in self.layers):
             raise UserError(f"Whisper layers {layers}: this encoder has layers 0 to {depth}")
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path = BUNDLED, layers: tuple[int, ...] = DEFAULT_LAYERS
+        cls, name_or_path: str | Path = BUNDLED, layers: tuple[int, ...] | None = DEFAULT_LAYERS
     ) -> "WhisperFeatures":
         """Load an encoder.
 
