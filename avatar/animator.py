@@ -25,6 +25,7 @@ from avatar.device import pick_device
 from avatar.drivers.face import choose_face, extract, find_faces, head_crop
 from avatar.drivers.mesh import FaceBasis
 from avatar.drivers.motion import animate_stream
+from avatar.drivers.mouth import MouthModel
 from avatar.drivers.speech import SpeechDriver, resample_stream
 from avatar.drivers.whisper import BUNDLED
 from avatar.errors import UserError
@@ -32,7 +33,7 @@ from avatar.media import audio_seconds, frame_count, read_image, stream_audio
 from avatar.model import Generator
 from avatar.options import DriveOptions
 from avatar.presets import PRESETS
-from avatar.render import Motion, Nets, Renderer, Sampling, compose
+from avatar.render import Motion, Nets, Renderer, Sampling, render_picture
 from avatar.writer import VideoWriter
 
 SHIPPED = ("mini",)  # presets whose weights come with the package
@@ -72,6 +73,7 @@ class Animator:
             generator=load(Generator, folder / "generator.safetensors", str(where)),
             decoder=load(ReferenceDecoder, folder / "decoder.safetensors", str(where)),
             basis=FaceBasis.load(),
+            mouth=MouthModel.load(),
             window=PRESETS[preset].window,
             device=where,
         )
@@ -114,9 +116,8 @@ class Animator:
         if height != width:
             raise UserError(f"picture: {width} x {height} px, must be square; cut out the head first")
         face = choose_face(find_faces(picture), "largest", (width, height))
-        renderer = Renderer(self.nets, picture, face.landmarks)
-        frames = renderer([Motion(curves, head)], Sampling(seed=seed, steps=steps))
-        return np.stack([compose(frame, picture) for frame in frames])
+        sampling = Sampling(seed=seed, steps=steps)
+        return render_picture(self.nets, picture, face.landmarks, Motion(curves, head), sampling)
 
 
 class DriveSession:

@@ -21,9 +21,9 @@ FADE = 0.14  # of the crop's side: over this distance from its border motion fad
 STILL = (
     2  # cells of the nets' grid along the border that never move, so that enlarging keeps the border exact
 )
-LEAST = (
-    1 / 512
-)  # a smaller share of the small picture can not change an 8-bit value by more than half a level
+# A smaller share of the small picture or a smaller change of light can not change an 8-bit value by more
+# than half a level.
+LEAST = 1 / 512
 
 
 def output_photo(photo: Pixels, scale: float) -> Pixels:
@@ -66,13 +66,14 @@ class Compositor:
         columns, rows = np.meshgrid(np.arange(left, right), np.arange(top, bottom))
         self._places = np.stack([columns, rows], -1).astype(np.float32)
 
-    def __call__(self, flow: Floats, mask: Floats, rgb: Floats) -> Pixels:
+    def __call__(self, flow: Floats, mask: Floats, rgb: Floats, shade: Floats) -> Pixels:
         """One frame, (H, W, 3).
 
         Args:
             flow: (2, h, w), from how far right and down each cell of the crop takes its pixels, in cells.
             mask: (h, w), 1 for the moved photo, 0 for `rgb`.
             rgb: (3, h, w) in [-1, 1].
+            shade: (3, h, w), added to the moved photo, in the same units.
         """
         fade = self._fade(mask.shape[0])
         cell = self.crop.side / mask.shape[0]  # px
@@ -80,11 +81,13 @@ class Compositor:
         source = self._places + shift
         moved = cv2.remap(self.photo, source, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         share = self._enlarge((1 - mask) * fade, cv2.INTER_LINEAR)[..., None]
-        rows, columns = (np.nonzero(share.max((axis, 2)) > LEAST)[0] for axis in (1, 0))
+        light = self._enlarge((shade * fade).transpose(1, 2, 0), cv2.INTER_LINEAR)
+        changed = np.maximum(share[..., 0], np.abs(light).max(2)) > LEAST
+        rows, columns = (np.nonzero(changed.any(axis))[0] for axis in (1, 0))
         if rows.size:
             box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
             drawn = self._enlarge(rgb.transpose(1, 2, 0), cv2.INTER_CUBIC)[box] * 127.5 + 127.5
-            below = moved[box].astype(np.float32)
+            below = moved[box] + 127.5 * light[box]
             moved[box] = (below + share[box] * (drawn - below) + 0.5).clip(0, 255)
         frame = self.photo.copy()
         frame[self.region] = moved

@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avatar.backbone import flow
-from avatar.backbone.decode import ReferenceDecoder, frame_slots, warp
+from avatar.backbone.decode import Decoded, PlainDecode, ReferenceDecoder, frame_slots, warp
 from avatar.backbone.precision import autocast
 from avatar.backbone.vae import CausalVAE
 from avatar.drivers.mesh import FaceBasis, ReferenceMesh, face_mask
+from avatar.drivers.mouth import MouthModel
 from avatar.drivers.warp import Driven, DrivenReference
 from avatar.model import GROUP, Conditions, Generator, face_window, group
 
@@ -37,6 +38,7 @@ Array = NDArray[np.float32]
 WINDOW = 5  # latent frames generated at once, as in training
 CELL = 8  # px of a latent cell
 FADE = 2.0  # latent cells along the window's border over which the nets' word fades out
+SMOOTH = 1.0  # px from one pixel to the next that the flow may change by
 USUAL_MOTION = (1.5, 1.0)  # head motion and expressiveness of the training clips, percent of the face height
 
 
@@ -61,11 +63,13 @@ class Frame(NamedTuple):
         flow: (2, S, S), in pixels.
         mask: (S, S) in [0, 1], share of the warped photo.
         rgb: (3, S, S) in [-1, 1], shown for the rest.
+        shade: (3, S, S), added to the warped photo.
     """
 
     flow: Array
     mask: Array
     rgb: Array
+    shade: Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +78,9 @@ class Nets:
 
     vae: CausalVAE
     generator: Generator
-    decoder: ReferenceDecoder
+    decoder: ReferenceDecoder | PlainDecode
     basis: FaceBasis
+    mouth: MouthModel
     window: int | None
     device: torch.device
 
@@ -107,7 +112,7 @@ class Renderer:
         self, nets: Nets, picture: NDArray[np.uint8], landmarks: Array, rest: Array | None = None
     ) -> None:
         self.nets, side = nets, len(picture)
-        self.driven = DrivenReference(ReferenceMesh(nets.basis, landmarks, rest), picture)
+        self.driven = DrivenReference(ReferenceMesh(nets.basis, landmarks, rest), picture, nets.mouth)
         face = torch.from_numpy(face_mask(landmarks, side, side // CELL))
         self.cells = nets.window or side // CELL
         row, column = face_window(face, self.cells)
@@ -203,6 +208,7 @@ class Renderer:
                 plain[0, :, :count].transpose(0, 1),
                 masks,
             )
+        share, rgb = smooth_jumps(decoded)
         for k in range(count):
             flow_k, mask_k, rgb_k = (
                 prior[k].copy(),
@@ -211,9 +217,11 @@ class Renderer:
             )
             word = prior_flow[k] + self.fade * (decoded.flow[k].float() - prior_flow[k])
             flow_k[:, self.rows, self.columns] = word.cpu().numpy()
-            mask_k[self.rows, self.columns] = (1 - self.fade * (1 - decoded.mask[k, 0].float())).cpu().numpy()
-            rgb_k[:, self.rows, self.columns] = decoded.rgb[k].float().cpu().numpy()
-            yield Frame(flow_k, mask_k, rgb_k)
+            mask_k[self.rows, self.columns] = (1 - self.fade * (1 - share[k, 0].float())).cpu().numpy()
+            rgb_k[:, self.rows, self.columns] = rgb[k].float().cpu().numpy()
+            shade_k = np.zeros_like(rgb_k)
+            shade_k[:, self.rows, self.columns] = (self.fade * decoded.shade[k].float()).cpu().numpy()
+            yield Frame(flow_k, mask_k, rgb_k, shade_k)
 
 
 @dataclass(frozen=True)
@@ -239,11 +247,32 @@ def pixels(frames: NDArray[np.uint8], device: torch.device | str = "cpu") -> Ten
     return torch.from_numpy(frames).to(device).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
 
 
+def smooth_jumps(decoded: Decoded) -> tuple[Tensor, Tensor]:
+    """Mask and rgb that show the decode's own small picture where the flow jumps, as it does along lips and
+    lids: a flow enlarged across a jump would fetch what lies between the two sides."""
+    across = decoded.flow.diff(dim=-1).abs().amax(1, keepdim=True)
+    down = decoded.flow.diff(dim=-2).abs().amax(1, keepdim=True)
+    jump = torch.maximum(F.pad(across, (1, 0)), F.pad(across, (0, 1)))
+    jump = torch.maximum(jump, torch.maximum(F.pad(down, (0, 0, 1, 0)), F.pad(down, (0, 0, 0, 1))))
+    small = ((jump - SMOOTH) / SMOOTH).clamp(0, 1)
+    mask = (1 - small) * decoded.mask
+    drawn = (1 - small) * (1 - decoded.mask) * decoded.rgb + small * decoded.image
+    return mask, torch.where(small > 0, drawn / (1 - mask).clamp(min=1e-3), decoded.rgb)
+
+
+def render_picture(
+    nets: Nets, picture: NDArray[np.uint8], landmarks: Array, motion: Motion, sampling: Sampling
+) -> NDArray[np.uint8]:
+    """Frames (T, S, S, 3) of a square picture (S, S, 3) whose face mesh is `landmarks`."""
+    frames = Renderer(nets, picture, landmarks)([motion], sampling)
+    return np.stack([compose(frame, picture) for frame in frames])
+
+
 def compose(frame: Frame, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The crop (S, S, 3) that a frame shows, at the size of the nets."""
     reference = pixels(picture[None])[0, :, 0][None]
     warped = warp(reference, torch.from_numpy(frame.flow)[None])[0].numpy()
-    shown = frame.rgb + frame.mask * (warped - frame.rgb)
+    shown = frame.rgb + frame.mask * (warped + frame.shade - frame.rgb)
     return ((shown.transpose(1, 2, 0) + 1) * 127.5 + 0.5).clip(0, 255).astype(np.uint8)
 
 

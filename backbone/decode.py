@@ -4,9 +4,11 @@ A small U-Net looks at a frame's latents, the reference's latents and three pict
 reference, the plain decode of the latents, masks) and says how to correct the known flow, where to trust it,
 and what to add elsewhere (section 1.4 of the design):
 
-    image = mask * warp(reference, flow) + (1 - mask) * rgb
+    image = mask * (warp(reference, flow) + shade) + (1 - mask) * rgb
 
-Untrained it gives the driven reference, and the plain decode inside the hole that the reference cannot fill.
+Shade is the change of light on skin that bends, coarse, so that the reference's fine detail stays.
+Here rgb is the driven reference, whose mouth is drawn frame by frame, the plain decode, or between the two,
+with a correction. Untrained it gives the driven reference.
 
 Shape legend: B frames, C channels, H height, W width, h w latent height and width (1/8).
 """
@@ -22,7 +24,7 @@ CELL = 4  # px, side of the cells the net works on
 LATENT_CELL = 8  # px
 GROUP = 4  # video frames behind each latent frame but the first
 PICTURE_CHANNELS = 8  # driven picture 3, plain decode 3, masks 2
-TRUST = 4.0  # mask logit of the untrained net: 98 % reference
+TRUST = 4.0  # logit of the untrained net's trust in the reference and in the driven picture: 98 %
 EPS = 1e-6
 
 
@@ -43,12 +45,14 @@ class Decoded(NamedTuple):
         flow: (B, 2, H, W), right and down, in pixels: the picture at p comes from the reference at p + flow.
         mask: (B, 1, H, W) in [0, 1], the reference's share.
         rgb: (B, 3, H, W), what is shown where the mask is 0.
+        shade: (B, 3, H, W), added to the reference where it is shown.
     """
 
     image: Tensor
     flow: Tensor
     mask: Tensor
     rgb: Tensor
+    shade: Tensor
 
 
 class ReferenceDecoder(nn.Module):
@@ -69,7 +73,7 @@ class ReferenceDecoder(nn.Module):
         self.middle_up = _blocks(middle, config.blocks)
         self.from_middle = nn.Conv2d(middle, fine, 1)
         self.fine_up = _blocks(fine, config.blocks)
-        self.head = nn.Conv2d(fine, 2 + (1 + 3) * CELL**2, 1)
+        self.head = nn.Conv2d(fine, 2 + 3 + (1 + 1 + 3) * CELL**2, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
@@ -98,16 +102,18 @@ class ReferenceDecoder(nn.Module):
         """
         size = driven.shape[-2:]
         cells = self._net(latents, positions, reference_latents, torch.cat([driven, rgb, masks], dim=1))
-        shift, logit, extra = cells.split([2, CELL**2, 3 * CELL**2], dim=1)
+        shift, light, logit, plain, extra = cells.split([2, 3, CELL**2, CELL**2, 3 * CELL**2], dim=1)
         flow = enlarge(prior_flow, size) + enlarge(CELL * shift, size)
         trust = TRUST * (1 - 2 * masks[:, :1])
         mask = torch.sigmoid(F.pixel_shuffle(logit, CELL) + trust)
+        rgb = driven + torch.sigmoid(F.pixel_shuffle(plain, CELL) - TRUST) * (rgb - driven)
         rgb = rgb + F.pixel_shuffle(extra, CELL)
         warped = warp(reference.expand(len(flow), -1, -1, -1), flow)
-        return Decoded(rgb + mask * (warped - rgb), flow, mask, rgb)
+        shade = enlarge(light, size)
+        return Decoded(rgb + mask * (warped + shade - rgb), flow, mask, rgb, shade)
 
     def _net(self, latents: Tensor, positions: Tensor, reference_latents: Tensor, pictures: Tensor) -> Tensor:
-        """Numbers per cell, (B, 2 + 4 * 16, H / 4, W / 4)."""
+        """Numbers per cell, (B, 2 + 3 + 5 * 16, H / 4, W / 4)."""
         slot = F.one_hot(positions, GROUP).to(latents)[:, :, None, None].expand(-1, -1, *latents.shape[-2:])
         known = torch.cat([latents, reference_latents.expand_as(latents), slot], dim=1)
         # Channels innermost in memory: a quarter faster on a CPU.
@@ -118,6 +124,25 @@ class ReferenceDecoder(nn.Module):
         middle = self.middle_up(middle + F.interpolate(self.from_coarse(coarse), scale_factor=2.0))
         fine = self.fine_up(fine + F.interpolate(self.from_middle(middle), scale_factor=2.0))
         return self.head(F.silu(fine))
+
+
+class PlainDecode(nn.Module):
+    """Takes the place of `ReferenceDecoder` where there is none: what it shows is the VAE's own decode."""
+
+    def forward(
+        self,
+        latents: Tensor,
+        positions: Tensor,
+        reference_latents: Tensor,
+        reference: Tensor,
+        driven: Tensor,
+        prior_flow: Tensor,
+        rgb: Tensor,
+        masks: Tensor,
+    ) -> Decoded:
+        """Arguments as in `ReferenceDecoder.forward`."""
+        nothing = torch.zeros_like(rgb)
+        return Decoded(rgb, enlarge(prior_flow, rgb.shape[-2:]), nothing[:, :1], rgb, nothing)
 
 
 class _Block(nn.Module):

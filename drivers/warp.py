@@ -3,9 +3,9 @@
 The face mesh is continued by rings around the face oval that follow the head less and less and end, fixed,
 before the border of the picture, so that hair and neck go along and the border never moves. Each frame is
 drawn by a small rasteriser: every target pixel learns where in the reference its surface point lies.
-Eyeballs turn inside the lids by the gaze, teeth stay with the skull, and what the reference cannot show
-inside the mouth is painted plainly for the backbone to redraw. Coordinates are pixels of a square crop,
-pixel centres at .5.
+Eyeballs turn inside the lids by the gaze, teeth that the reference shows stay with the skull, and what it
+cannot show inside the mouth is drawn by `avatar.drivers.mouth` for the backbone to redraw. Coordinates are
+pixels of a square crop, pixel centres at .5.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import Delaunay
 
+from avatar.drivers.curves import CURVES
 from avatar.drivers.mesh import (
     FACE_OVAL,
     LEFT_EYE,
@@ -30,6 +31,7 @@ from avatar.drivers.mesh import (
     ReferenceMesh,
     Slit,
 )
+from avatar.drivers.mouth import ENAMEL, SEATS, MouthModel, develop, linear
 
 Array = NDArray[np.float32]
 
@@ -39,11 +41,13 @@ RING_DEPTH = 0.35  # face units, how far behind the face oval the rings lie
 SOFT_REACH = 0.12  # in ring sizes, how far the jaw's own motion reaches into the neck
 BORDER_STEPS = 8  # fixed points on each side of the picture
 SURFACE, EYE, HOLE = 0, 1, 2  # parts of a drawn frame
-CAVITY, TEETH, TEETH_DEPTH = (
-    (0.16, 0.06, 0.06),
-    (0.62, 0.58, 0.53),
-    0.055,
-)  # shares of the face's brightness; face units
+SHUT = (0.8, 2.0)  # px: a smaller gap between two rims is closed, up to a larger one it is narrowed
+MOVED = 4.0  # 1 / px: a slit that moves by a quarter of a pixel has left the reference's expression
+LID = 2.0  # px beyond the lower lid's landmarks, and half of it beyond the upper's, skin begins for certain
+# Share of the clips' light that falls on enamel, flesh and what lies behind in a photo: the lights of the
+# clip factory shine into the mouth as few rooms' do.
+INDOORS = np.array([1.1, 0.5, 0.5], np.float32)
+LEAST_SHOWN = 30  # px of an open mouth that may show teeth
 
 
 class Driven(NamedTuple):
@@ -117,10 +121,23 @@ class DrivenReference:
     Args:
         mesh: of the reference, its landmarks in pixels of `picture`.
         picture: the square crop around the head, uint8 (S, S, 3).
+        mouth: drawn where the reference shows no mouth.
+        seats: of its teeth and tongue, see `MouthModel.place`, (3,).
+        paints: linear RGB of its enamel, flesh and dark, (3, 3); None takes the mean mouth's in the light
+            of the reference's face, and the enamel of teeth that it shows.
     """
 
-    def __init__(self, mesh: ReferenceMesh, picture: NDArray[np.uint8]) -> None:
-        self.mesh, self.picture, size = mesh, picture, len(picture)
+    def __init__(
+        self,
+        mesh: ReferenceMesh,
+        picture: NDArray[np.uint8],
+        mouth: MouthModel,
+        seats: Array | None = None,
+        paints: Array | None = None,
+    ) -> None:
+        self.mesh, self.picture, self.mouth, size = mesh, picture, mouth, len(picture)
+        self.seats = np.array(SEATS, np.float32) if seats is None else seats
+        self.lips = mesh.act(np.zeros((1, len(CURVES)), np.float32))[0, UPPER_LIP].mean(0)
         oval = list(FACE_OVAL)
         centre, around = mesh.own[oval].mean(0), mesh.own[oval]
         down = np.clip((around[:, 1] - centre[1]) / np.abs(around[:, 1] - centre[1]).max(), 0, 1)
@@ -164,11 +181,8 @@ class DrivenReference:
         is_face = np.isin(triangles, oval).all(1)
         self.around = np.ascontiguousarray(triangles[~is_face]).astype(np.int64)
         self.face = mesh.basis.triangles.astype(np.int64)
-        (x0, y0), (x1, y1) = (
-            np.clip(f(mesh.landmarks[oval, :2], 0), 0, size - 1).astype(int) for f in (np.min, np.max)
-        )
-        self.light = picture[y0 : y1 + 1, x0 : x1 + 1].mean() / 255
         self.mouth_shown = self._mouth_shown()
+        self.paints = self._usual_paints() if paints is None else paints
         self.grid = np.mgrid[:size, :size][::-1].astype(np.float32)
 
     def __call__(self, curves: Array, head: Array) -> Driven:
@@ -187,13 +201,27 @@ class DrivenReference:
             [points[:, :468], rings, np.broadcast_to(self.border, (frames, *self.border.shape))], 1
         ).astype(np.float32)
 
+        shut(target, rigid, MOUTH, *SHUT)
+        source = np.tile(self.source, (frames, 1, 1))
+        for eye, _, _ in EYES:
+            usual = eye.gaps(mesh.landmarks).mean()
+            shut(target, rigid, eye, min(SHUT[0], 0.15 * usual), min(SHUT[1], 0.35 * usual))
+            # Landmarks of the lids lie on the white of the eye's edge, which a shut eye must not show.
+            closed = 1 - eye.gaps(target).mean(1).clip(0, usual) / usual
+            edge = (closed * min(LID, 0.3 * usual))[:, None]
+            source[:, list(eye.lower[1:-1]), 1] += edge
+            source[:, list(eye.upper[1:-1]), 1] -= edge / 2
+
+        inside = mesh.place(self.lips + self.mouth.place(curves, self.seats), head)
+        openness = MOUTH.gaps(acted).max(1)
+
         flow = np.zeros((frames, 2, size, size), np.float32)
         hole = np.zeros((frames, size, size), np.float32)
         picture = np.empty((frames, size, size, 3), np.uint8)
         for t in range(frames):
             parts = np.zeros((size, size), np.uint8)
             _draw(target[t], self.source, self.around, SURFACE, flow[t], parts)
-            _draw(target[t], self.source, self.face, SURFACE, flow[t], parts)
+            _draw(target[t], source[t], self.face, SURFACE, flow[t], parts)
             for eye, strip, iris in EYES:
                 corners = [eye.upper[0], eye.upper[-1]]
                 look = (points[t, iris] - rigid[t, iris]).mean(0)
@@ -201,10 +229,12 @@ class DrivenReference:
                 _draw(target[t], target[t] - shift, strip, EYE, flow[t], parts)
             skull = (rigid[t, list(UPPER_LIP)] - mesh.landmarks[list(UPPER_LIP), :2]).mean(0)
             _draw(target[t], (target[t] - skull).astype(np.float32), MOUTH_STRIP, HOLE, flow[t], parts)
-            picture[t] = self._paint(flow[t], parts, rigid[t], hole[t])
+            picture[t] = self._paint(flow[t], parts, inside[t], float(openness[t]), hole[t])
         return Driven(picture, flow, hole)
 
-    def _paint(self, flow: Array, parts: NDArray[np.uint8], rigid: Array, hole: Array) -> NDArray[np.uint8]:
+    def _paint(
+        self, flow: Array, parts: NDArray[np.uint8], inside: Array, openness: float, hole: Array
+    ) -> NDArray[np.uint8]:
         """Bend the picture by `flow` (2, S, S), paint what of the mouth the reference does not show and
         mark that in `hole` (S, S)."""
         at = self.grid + flow
@@ -213,17 +243,30 @@ class DrivenReference:
         rows, columns = np.flatnonzero(mouth.any(1)), np.flatnonzero(mouth.any(0))
         if not len(rows):
             return bent
-        box = slice(max(0, rows[0] - 3), rows[-1] + 4), slice(max(0, columns[0] - 3), columns[-1] + 4)
+        box = tuple(
+            slice(max(0, int(own[0]) - 3), min(len(hole), int(own[-1]) + 4)) for own in (rows, columns)
+        )
         seen = cv2.remap(self.mouth_shown, at[0][box], at[1][box], cv2.INTER_LINEAR, borderValue=0.0)
         hole[box] = mouth[box] * (1 - seen)
-        line = (rigid[UPPER_LIP[5], 1] + rigid[LOWER_LIP[5], 1]) / 2  # where the closed lips would meet
-        depth = (self.grid[1][box] + 0.5 - line) / (TEETH_DEPTH * self.mesh.height)
-        teeth = np.clip(1.5 - np.abs(depth) * 1.5, 0, 1)[..., None] * 0.6
-        cavity, enamel = np.array(CAVITY, np.float32), np.array(TEETH, np.float32)
-        paint = (cavity * (1 - teeth) + enamel * teeth) * self.light * 1.6
+        layers = self.mouth.layers(inside, self.mesh.height, box, openness)
+        paint = develop(np.tensordot(layers, self.paints, (0, 0)))
         soft = cv2.GaussianBlur(hole[box], (0, 0), 0.6)[..., None]
-        bent[box] = (bent[box] * (1 - soft) + np.minimum(paint, 1) * 255 * soft).clip(0, 255)
+        bent[box] = (bent[box] * (1 - soft) + paint * soft + 0.5).clip(0, 255)
         return bent
+
+    def _usual_paints(self) -> Array:
+        """Paints in the light of the face; the enamel of the reference's own teeth, if it shows them. Without
+        teeth, what it shows of its mouth is no use in another pose and is forgotten."""
+        paints = self.mouth.lit_paints(face_light(self.picture, self.mesh.landmarks))
+        paints *= INDOORS[:, None]
+        shown = linear(self.picture[self.mouth_shown > 0.9])
+        if len(shown) >= LEAST_SHOWN:
+            brightest = shown[np.argsort(shown.mean(1))[-len(shown) // 3 :]].mean(0)
+            if brightest.mean() > paints[ENAMEL].mean():
+                paints[ENAMEL] = brightest
+                return paints
+        self.mouth_shown = np.zeros_like(self.mouth_shown)
+        return paints
 
     def _mouth_shown(self) -> Array:
         """1 inside the inner lips of the reference, (S, S), a little shrunk."""
@@ -231,3 +274,29 @@ class DrivenReference:
         ring = [*UPPER_LIP, *LOWER_LIP[-2:0:-1]]
         cv2.fillPoly(mask, [self.mesh.landmarks[ring, :2].round().astype(np.int32)], 255)
         return cv2.erode(mask, np.ones((3, 3), np.uint8)).astype(np.float32) / 255
+
+
+def shut(points: Array, still: Array, slit: Slit, none: float, full: float) -> None:
+    """Close what is almost closed, in place: a gap of less than a pixel shows as specks.
+
+    Args:
+        points: (T, n, 2) in pixels.
+        still: the same without expression; what does not move is left as the reference shows it.
+        none: gap that is closed, in pixels.
+        full: gap that is left as it is; between the two it is narrowed.
+    """
+    rims = [*slit.upper, *slit.lower]
+    moved = (MOVED * np.abs(points[:, rims] - still[:, rims]).max((1, 2))).clip(0, 1)
+    for frame, share in zip(points, moved, strict=True):
+        upper, lower = frame[list(slit.upper)], frame[list(slit.lower)]
+        line = np.interp(lower[:, 0], upper[:, 0], upper[:, 1])
+        gap = lower[:, 1] - line
+        narrowed = gap * np.clip((gap - none) / (full - none), 0, 1)
+        frame[list(slit.lower), 1] += share * (narrowed - gap)
+
+
+def face_light(picture: NDArray[np.uint8], landmarks: Array) -> Array:
+    """Mean linear RGB of the face in a picture, (3,)."""
+    mask = np.zeros(picture.shape[:2], np.uint8)
+    cv2.fillPoly(mask, [landmarks[list(FACE_OVAL), :2].round().astype(np.int32)], 1)
+    return linear(picture[mask > 0]).mean(0)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -22,11 +22,12 @@ from avatar.backbone.checkpoint import load
 from avatar.backbone.decode import ReferenceDecoder, enlarge, frame_slots, warp
 from avatar.backbone.vae import CausalVAE
 from avatar.errors import UserError
-from avatar.model import Generator, face_window
+from avatar.model import Generator
 from avatar.presets import PRESETS
-from avatar.recipes.generator import WITHOUT_CELLS, conditions, unheard
+from avatar.recipes.generator import conditions, unheard
 from avatar.recipes.settings import Settings, read_settings
 from avatar.recipes.shards import seeds
+from avatar.recipes.sitters import response_probe
 from avatar.recipes.training import Batch, Losses, train
 
 CELL = 8  # px of a latent cell
@@ -48,8 +49,8 @@ class DecoderSettings(Settings):
     warp_weight: float
     flow_weight: float
     mask_weight: float
-    window: int
     held_out: PositiveInt
+    probe_people: NonNegativeInt
 
 
 class FrameReader:
@@ -72,11 +73,8 @@ class FrameReader:
 
     def sample(self, seed: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """One clip's window: all its latents, and `frames` of its frames."""
-        side, count = self.settings.window, self.settings.frames
         latents = load_file(self.settings.data / f"latent-{seed}.safetensors")
-        cells = latents["face"].shape[-1]
-        row, column = face_window(latents["face"], side)
-        row, column = (int(np.clip(at + rng.integers(-1, 2), 0, cells - side)) for at in (row, column))
+        (row, column), side = latents["place"].tolist(), latents["face"].shape[-1]
 
         def cut(values: Tensor, cell: int) -> Tensor:
             """The window of values (..., H, W) that has `cell` of them to a latent cell."""
@@ -86,9 +84,8 @@ class FrameReader:
             )
             return values[..., rows, columns].float()
 
-        chosen = torch.from_numpy(rng.choice(17, count, replace=False)).sort().values
-        out = {k: cut(v, 1) for k, v in latents.items() if k not in WITHOUT_CELLS}
-        out |= {k: latents[k].float() for k in WITHOUT_CELLS} | {"chosen": chosen}
+        chosen = torch.from_numpy(rng.choice(17, self.settings.frames, replace=False)).sort().values
+        out = {key: value.float() for key, value in latents.items()} | {"chosen": chosen}
         clip = load_file(self.settings.clips / f"clip-{seed}.safetensors")
         out["truth"] = cut(_pixels(clip["frames"][chosen]), CELL)
         out["picture"] = cut(_pixels(clip["reference"][None])[0], CELL)
@@ -153,7 +150,7 @@ class Task:
         edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
         visible = batch["visible"].flatten(0, 1)[:, None]
         seen = enlarge(visible, truth.shape[-2:])
-        warped = ((warp(picture, decoded.flow.float()) - truth).abs() * seen).mean()
+        warped = ((warp(picture, decoded.flow.float()) + decoded.shade - truth).abs() * seen).mean()
         small = F.avg_pool2d(decoded.flow.float(), 4)
         flow = ((small - batch["true_flow"].flatten(0, 1)).abs().clamp(max=20) * visible).mean()
         distrust = ((1 - decoded.mask.float()) * seen * (1 - mouth)).mean()
@@ -179,19 +176,20 @@ def main(words: list[str]) -> list[float]:
     """Train with the settings of decoder.yaml changed by `words`; returns the losses."""
     settings = read_settings(DecoderSettings, "decoder", words)
     torch.manual_seed(settings.seed)
-    config = PRESETS[settings.preset].decoder
-    if config is None:
+    preset = PRESETS[settings.preset]
+    if preset.decoder is None:
         raise UserError(f"preset {settings.preset} has no reference-aware decode")
     read, task = FrameReader(settings), Task(settings)
     tests = [read.read([seed], np.random.default_rng(0)) for seed in read.held_out]
 
+    respond = response_probe(settings.probe_people, preset, task.vae, task.generator)
+
     def probe(net: nn.Module) -> dict[str, float]:
         found = [task(net, batch, torch.Generator().manual_seed(0)) for batch in tests]
-        return {
-            f"held_out_{k}": float(np.mean([f[k].item() for f in found])) for k in found[0] if k != "loss"
-        }
+        means = {k: float(np.mean([f[k].item() for f in found])) for k in found[0] if k != "loss"}
+        return {f"held_out_{k}": value for k, value in means.items()} | respond(decoder=net)
 
-    return train(ReferenceDecoder(config), read, task, settings, probe)
+    return train(ReferenceDecoder(preset.decoder), read, task, settings, probe)
 
 
 if __name__ == "__main__":

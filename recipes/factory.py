@@ -15,6 +15,7 @@ camera and background:
     flow                 float16 (17, 2, 64, 64)  see below
     visible              uint8 (17, 64, 64)       1 where R shows that point too
     parts                uint8 (17, 128, 128)     see below
+    seats                float32 (3,)             see figure.mouth_seats, in face heights
     utterance, start     int64 (1,)         utterance that drives the mouth, its first sample at 16 kHz; or -1
 
 Head pose follows avatar.drivers.mesh: yaw, pitch, roll in radians such that, in camera axes (right, down,
@@ -45,7 +46,7 @@ from avatar.drivers.mesh import rotation
 from avatar.recipes import scene
 from avatar.recipes.acting import FPS, Act, draw_act
 from avatar.recipes.drawing import Drawing, act_out, draw_frame
-from avatar.recipes.figure import Figure, draw_figure, lip_contact, shared
+from avatar.recipes.figure import Figure, draw_figure, lip_contact, mouth_seats, shared
 from avatar.recipes.flow import true_flow
 from avatar.recipes.people import Pose, pose_head
 from avatar.recipes.render import merge_samples
@@ -61,8 +62,7 @@ FLOW_CELLS, PART_CELLS = 64, 128  # per side of the stored maps
 SAMPLES = 2  # per pixel and direction
 RANDOM_SHARE = 0.3  # of clips whose mouth follows no speech
 # Face heights from the middle of landmarks 10 and 152; fitted so that avatar.drivers.mesh, which turns
-# landmarks about its
-# own centre, puts them where the face mesh finds them in the frames.
+# landmarks about its own centre, puts them where the face mesh finds them in the frames.
 HEAD_CENTRE = np.array([0, 0.069, 0.357], np.float32)
 CURVE_RATE, SAMPLE_RATE = 100, 16000  # Hz
 FOREHEAD, CHIN = (0.0, -0.777), (0.0, -0.6177)  # template x, y of landmarks 10 and 152
@@ -81,6 +81,7 @@ class Clip:
     flow: NDArray[np.float16]
     visible: NDArray[np.uint8]
     parts: NDArray[np.uint8]
+    seats: Array
     utterance: int
     start: int
     facts: dict[str, object]
@@ -244,6 +245,7 @@ def render_clip(seed: int, size: int = 256, utterance: Utterance | None = None, 
         flow=np.stack(flows).astype(np.float16),
         visible=np.stack(visibles),
         parts=np.stack(parts),
+        seats=mouth_seats(take.figure.person, shared().mesh) / take.face_height,
         utterance=number,
         start=-1 if utterance is None else round(start * SAMPLE_RATE),
         facts={

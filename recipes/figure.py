@@ -26,6 +26,7 @@ Array = NDArray[np.float32]
 
 LIP_FRONT = -0.157  # m, template depth of the closed lips
 MOUTH_FADE = 0.022  # m, how far into the mouth light falls
+FRONT = {UPPER_TEETH: -0.135, LOWER_TEETH: -0.135, TONGUE: -0.12}  # m, template depth of the seen parts
 GLASSES_SHARE = 0.22
 FLAT = 0.014  # m, how high hair stands at most beside a hat
 KINDS = np.array(
@@ -148,16 +149,25 @@ def lip_contact(mesh: HeadMesh) -> tuple[int, int]:
     return int(own[upper]), int(own[lower])
 
 
+def mouth_seats(person: Person, mesh: HeadMesh) -> Array:
+    """How far below the line where the lips meet the edges of the upper and lower teeth and the top of the
+    tongue lie at rest, metres, (3,)."""
+    line = person.rest[list(lip_contact(mesh)), 1].mean()
+    edges = []
+    for part, edge in ((UPPER_TEETH, np.max), (LOWER_TEETH, np.min), (TONGUE, np.min)):
+        own = np.unique(mesh.triangles[mesh.part == part])
+        edges.append(edge(person.rest[own[mesh.template[own, 2] < FRONT[part]], 1]))
+    return np.array(edges, np.float32) - line
+
+
 def seat_teeth(rng: np.random.Generator, person: Person, mesh: HeadMesh) -> None:
     """Move teeth and tongue to where they show in most mouths: the upper teeth below the upper lip's edge."""
-    line = person.rest[list(lip_contact(mesh)), 1].mean()
-    rows = {part: np.unique(mesh.triangles[mesh.part == part]) for part in (UPPER_TEETH, LOWER_TEETH, TONGUE)}
-    front = {part: person.rest[own[mesh.template[own, 2] < -0.135], 1] for part, own in rows.items()}
-    upper = line + rng.uniform(0.001, 0.0055) - front[UPPER_TEETH].max()
-    lower = line + rng.uniform(0.0015, 0.006) - front[LOWER_TEETH].min()
+    upper, lower, _ = mouth_seats(person, mesh)
+    upper = rng.uniform(0.001, 0.0055) - upper
+    lower = rng.uniform(0.0015, 0.006) - lower
     tongue = lower * 0.5 + rng.uniform(-0.001, 0.003)
     for part, shift in ((UPPER_TEETH, upper), (LOWER_TEETH, lower), (TONGUE, tongue)):
-        person.rest[rows[part], 1] += shift
+        person.rest[np.unique(mesh.triangles[mesh.part == part]), 1] += shift
 
 
 def paint_of(rng: np.random.Generator, look: Look) -> Array:

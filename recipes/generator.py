@@ -3,30 +3,33 @@
 The net predicts clean latents (avatar.model), so the loss is the weighted square error of those. The
 average over training times flatters, because late times already show the answer: the log therefore has the
 error at t = 0 relative to that of the driven reference alone, everywhere (`zero`) and inside the mouth's
-hole (`zero_hole`). Below 1 is learnt.
+hole (`zero_hole`), where below 1 is learnt, and the response to every condition (avatar.probe), where 1 is
+full obedience.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from avatar.backbone import flow
+from avatar.backbone.checkpoint import load
+from avatar.backbone.vae import CausalVAE
 from avatar.errors import UserError
-from avatar.model import Conditions, Generator, GeneratorConfig, face_window
+from avatar.model import Conditions, Generator, GeneratorConfig
 from avatar.presets import PRESETS
 from avatar.recipes.settings import Settings, read_settings
 from avatar.recipes.shards import seeds
+from avatar.recipes.sitters import response_probe
 from avatar.recipes.training import Batch, Losses, train
-
-WITHOUT_CELLS = ("motion", "audio", "heard")  # what a window does not cut
 
 
 class GeneratorSettings(Settings):
@@ -37,8 +40,9 @@ class GeneratorSettings(Settings):
     face_weight: float
     hole_weight: float
     audio_dropout: float
-    window: int
     held_out: PositiveInt
+    vae: Path
+    probe_people: NonNegativeInt
 
 
 class LatentReader:
@@ -53,23 +57,12 @@ class LatentReader:
 
     def __call__(self, step: int) -> Batch:
         rng = np.random.default_rng((self.settings.seed, step))
-        return self.read((int(s) for s in rng.choice(self.seeds, self.settings.batch)), rng)
+        return self.read(int(s) for s in rng.choice(self.seeds, self.settings.batch))
 
-    def read(self, chosen: Iterable[int], rng: np.random.Generator | None = None) -> Batch:
-        """The windows around the faces of some clips; `rng` moves them a little."""
-        samples = [
-            self.window(load_file(self.settings.data / f"latent-{seed}.safetensors"), rng) for seed in chosen
-        ]
+    def read(self, chosen: Iterable[int]) -> Batch:
+        """Some clips."""
+        samples = [load_file(self.settings.data / f"latent-{seed}.safetensors") for seed in chosen]
         return {key: torch.stack([s[key].float() for s in samples]) for key in samples[0]}
-
-    def window(self, sample: dict[str, Tensor], rng: np.random.Generator | None) -> dict[str, Tensor]:
-        """Cut the square of `window` cells out of all that has cells."""
-        side, cells = self.settings.window, sample["face"].shape[-1]
-        row, column = face_window(sample["face"], side)
-        if rng is not None:
-            row, column = (int(np.clip(at + rng.integers(-1, 2), 0, cells - side)) for at in (row, column))
-        cut = (..., slice(row, row + side), slice(column, column + side))
-        return {k: v if k in WITHOUT_CELLS else v[cut] for k, v in sample.items()}
 
 
 def conditions(batch: Batch) -> Conditions:
@@ -125,6 +118,7 @@ def main(words: list[str]) -> list[float]:
         }
 
     test = read.read(read.held_out)
+    respond = response_probe(settings.probe_people, preset, load(CausalVAE, settings.vae))
 
     def probe(net: nn.Module) -> dict[str, float]:
         parts = []
@@ -136,10 +130,11 @@ def main(words: list[str]) -> list[float]:
         still = (test["driven"] - test["clean"]).square()
         hole = test["hole"].mean(1, keepdim=True)
         everywhere = torch.ones_like(hole)
-        return {
+        found = {
             "held_out": share(error, still, everywhere).item(),
             "held_out_hole": share(error, still, hole).item(),
         }
+        return found | respond(generator=net)
 
     return train(model, read, loss, settings, probe)
 

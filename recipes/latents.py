@@ -1,16 +1,17 @@
 """Encode clips and their driven references once, so that the generator trains on latents alone.
 
-    python -m avatar.recipes.latents --clips data/clips --driven data/driven --vae
-    runs/vae/model.safetensors \
-        --out data/latents [--speech data/speech]
+    python -m avatar.recipes.latents --clips data/clips --driven data/driven \
+        --vae runs/vae/model.safetensors --out data/latents [--speech data/speech]
 
-Each clip gets a `latent-SEED.safetensors` with
+As in use, what is encoded is the preset's window around the face, of n x n latent cells; it lies up to one
+cell beside its place, at random. Each clip gets a `latent-SEED.safetensors` with
 
-    clean       float16 (16, 5, 32, 32)   the clip
-    driven      float16 (16, 5, 32, 32)   its driven reference
-    reference   float16 (16, 1, 32, 32)
-    hole        float16 (4, 5, 32, 32)    see avatar.model.hole_cells
-    face        float32 (32, 32)
+    place       int64 (2,)              row and column of the window's first cell
+    clean       float16 (16, 5, n, n)   the clip
+    driven      float16 (16, 5, n, n)   its driven reference
+    reference   float16 (16, 1, n, n)
+    hole        float16 (4, 5, n, n)    see avatar.model.hole_cells
+    face        float32 (n, n)
     motion      float32 (2,)
     audio       float16 (5, 4, 10, d)     Whisper features around each frame, see avatar.adapters.audio.align
     heard       float32 (1,)              1 where the clip speaks, 0 where `audio` says nothing
@@ -27,33 +28,60 @@ import torch
 import typer
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
+from torch import Tensor
 
 from avatar.adapters.audio import WINDOW, align
 from avatar.backbone.checkpoint import load
 from avatar.backbone.precision import autocast
 from avatar.backbone.vae import CausalVAE
 from avatar.drivers.whisper import SAMPLE_RATE, WhisperFeatures
-from avatar.model import GROUP, hole_cells
+from avatar.model import GROUP, face_window, hole_cells
+from avatar.presets import PRESETS
 from avatar.recipes.shards import seeds, write
 from avatar.recipes.speech_corpus import load_utterance
-from avatar.render import pixels
+from avatar.render import CELL, pixels
 
 FPS = 25.0  # of the clips
 
 
+def pick_window(face: Tensor, cells: int | None, rng: np.random.Generator) -> tuple[int, int, int]:
+    """Row and column of a window of `cells` around the face, a little moved, and its side."""
+    whole = face.shape[-1]
+    if cells is None:
+        return 0, 0, whole
+    place = np.array(face_window(face, cells)) + rng.integers(-1, 2, 2)
+    row, column = place.clip(0, whole - cells).tolist()
+    return row, column, cells
+
+
 @torch.no_grad()
-def encode_clip(vae: CausalVAE, clip: dict[str, NDArray], driven: dict[str, NDArray]) -> dict[str, NDArray]:
+def encode_clip(
+    vae: CausalVAE,
+    clip: dict[str, NDArray],
+    driven: dict[str, NDArray],
+    cells: int | None,
+    rng: np.random.Generator,
+) -> dict[str, NDArray]:
     """The record described above, without its sound."""
+    row, column, side = pick_window(torch.from_numpy(driven["face"]), cells, rng)
+
+    def cut(values: NDArray, cell: int) -> NDArray:
+        """The window of values (..., H, W, any) that has `cell` of them to a latent cell."""
+        return values[..., cell * row : cell * (row + side), cell * column : cell * (column + side), :]
+
     with autocast(next(vae.parameters()).device):
         videos = (clip["frames"], driven["picture"], clip["reference"][None])
-        clean, bent, reference = (vae.encode(pixels(video))[0].half().numpy() for video in videos)
-    hole = hole_cells(torch.from_numpy(driven["hole"]).float() / 255, clean.shape[-1])
+        clean, bent, reference = (
+            vae.encode(pixels(np.ascontiguousarray(cut(video, CELL))))[0].half().numpy() for video in videos
+        )
+    hole = hole_cells(torch.from_numpy(cut(driven["hole"][..., None], CELL)[..., 0]).float() / 255, side)
     return {
+        "place": np.array([row, column]),
         "clean": clean,
         "driven": bent,
         "reference": reference,
         "hole": hole.half().numpy(),
-        "face": driven["face"],
+        "face": cut(driven["face"][..., None], 1)[..., 0],
         "motion": driven["motion"],
     }
 
@@ -65,7 +93,7 @@ class Listener:
         self.whisper, self.corpus = whisper, corpus
         self.features = lru_cache(maxsize=64)(self._features)
 
-    def _features(self, utterance: int) -> torch.Tensor:
+    def _features(self, utterance: int) -> Tensor:
         assert self.corpus is not None
         return self.whisper(load_utterance(self.corpus / f"{utterance:06d}").audio)[:, -1]
 
@@ -85,6 +113,7 @@ def main(
     vae: Annotated[Path, typer.Option()],
     out: Annotated[Path, typer.Option()],
     speech: Annotated[Path | None, typer.Option(help="corpus that the clips were made with")] = None,
+    preset: Annotated[str, typer.Option(help="whose window is encoded")] = "mini",
 ) -> None:
     """Encode every clip that has a driven reference; existing files are kept."""
     model = load(CausalVAE, vae)
@@ -93,7 +122,13 @@ def main(
         target = out / f"latent-{seed}.safetensors"
         if not target.exists():
             clip = load_file(clips / f"clip-{seed}.safetensors")
-            record = encode_clip(model, clip, load_file(driven / f"driven-{seed}.safetensors"))
+            record = encode_clip(
+                model,
+                clip,
+                load_file(driven / f"driven-{seed}.safetensors"),
+                PRESETS[preset].window,
+                np.random.default_rng(seed),
+            )
             write(record | listen(clip, record["clean"].shape[1]), target)
 
 

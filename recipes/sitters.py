@@ -8,19 +8,29 @@ demand. Seeds start where training clips never come. About 8 s a person on one c
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from torch import nn
 
+from avatar.backbone.decode import PlainDecode
+from avatar.backbone.vae import CausalVAE
 from avatar.drivers.curves import CURVES
-from avatar.drivers.mesh import rotation
+from avatar.drivers.mesh import FaceBasis, rotation
+from avatar.drivers.mouth import MouthModel
+from avatar.model import Generator, GeneratorConfig
+from avatar.presets import Preset
 from avatar.probe import Array, Frames, Renderer, Response, probe, table
 from avatar.recipes import factory
 from avatar.recipes.acting import Act
 from avatar.recipes.drawing import act_out, draw_frame
 from avatar.recipes.people import pose_head
+from avatar.render import Motion, Nets, Sampling, render_picture
 
 if TYPE_CHECKING:
     from avatar.animator import Animator
@@ -82,6 +92,38 @@ def probe_animator(animator: Animator, people: int = 4) -> dict[str, Response]:
         return lambda curves, head: animator.render(reference, curves, head)
 
     return probe(model, Sitter.some(people))
+
+
+def response_probe(
+    people: int, preset: Preset, vae: CausalVAE, generator: Generator | None = None
+) -> Callable[..., dict[str, float]]:
+    """A function for the log of a training run: given the net in training (`generator=` or `decoder=`), its
+    median pixel response to every condition over some people. The nets not given are `vae`, `generator` (by
+    default one that leaves the driven reference as it is) and the VAE's own decode."""
+    if not people:
+        return lambda **trained: {}
+    sitters = Sitter.some(people)
+    nets = Nets(
+        vae=vae,
+        generator=generator or Generator(GeneratorConfig(dit=preset.dit, audio=preset.audio)),
+        decoder=PlainDecode(),
+        basis=FaceBasis.load(),
+        mouth=MouthModel.load(),
+        window=preset.window,
+        device=next(vae.parameters()).device,
+    )
+
+    def respond(**trained: nn.Module) -> dict[str, float]:
+        def model(reference: NDArray[np.uint8]) -> Renderer:
+            landmarks = factory.find_landmarks(reference)
+            assert landmarks is not None  # so were they chosen
+            shown = partial(render_picture, replace(nets, **trained), reference, landmarks)
+            return lambda curves, head: shown(Motion(curves, head), Sampling())
+
+        found = probe(model, sitters, landmarks=False)
+        return {f"response_{name}": round(response.along, 3) for name, response in found.items()}
+
+    return respond
 
 
 def main(

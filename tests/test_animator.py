@@ -182,14 +182,14 @@ def test_silence_keeps_the_lips_closed(
     silence = write_wav(tmp_path / "silence.wav", np.zeros(RATE), RATE)
     quiet = aperture(np.stack(list(animator.stream(face, silence, steps=1))))
     assert quiet.max() < min(0.05, 0.6 * metrics.peak(aperture(spoken)))
-    assert np.ptp(quiet) < 0.02
+    assert np.ptp(quiet) < 0.025
 
 
 def test_without_audio_scale_the_lips_stay_closed(animator: Animator, face: Path, spoken: Frames) -> None:
     frames = animator.stream(face, EXAMPLE / "talk.wav", seconds=1, steps=1, audio_scale=0)
     shut = aperture(np.stack(list(frames)))
     assert shut.max() < min(0.05, 0.6 * metrics.peak(aperture(spoken)))
-    assert np.ptp(shut) < 0.02
+    assert np.ptp(shut) < 0.025
 
 
 def test_head_motion_moves_the_head_and_nothing_else_does(animator: Animator, face: Path) -> None:

@@ -16,10 +16,11 @@ CROP = Crop(98, 40, 252)
 CELLS = 64
 
 
-def still() -> tuple[Floats, Floats, Floats]:
-    """Flow, mask and picture that say: nothing moves, nothing is drawn."""
+def still() -> tuple[Floats, Floats, Floats, Floats]:
+    """Flow, mask, picture and shade that say: nothing moves, nothing is drawn."""
     shape = (CELLS, CELLS)
-    return np.zeros((2, *shape), np.float32), np.ones(shape, np.float32), np.zeros((3, *shape), np.float32)
+    flow, mask = np.zeros((2, *shape), np.float32), np.ones(shape, np.float32)
+    return flow, mask, np.zeros((3, *shape), np.float32), np.zeros((3, *shape), np.float32)
 
 
 def gradient(picture: Pixels) -> Floats:
@@ -48,19 +49,19 @@ def test_an_odd_photo_keeps_its_pixels(astronaut: Pixels) -> None:
 
 
 def test_the_flow_moves_the_photo_by_whole_pixels(astronaut: Pixels) -> None:
-    flow, mask, picture = still()
+    flow, mask, picture, shade = still()
     crop = Crop(98, 40, 256)
     flow[0], flow[1] = 1.0, -0.5  # cells of 4 px: take the pixels from 4 to the right and 2 above
-    frame = Compositor(astronaut, crop)(flow, mask, picture)
+    frame = Compositor(astronaut, crop)(flow, mask, picture, shade)
     middle = (slice(100, 230), slice(160, 290))
     assert np.array_equal(frame[middle], np.roll(astronaut, (2, -4), (0, 1))[middle])
 
 
 def test_the_drawn_picture_shows_where_the_mask_is_low(astronaut: Pixels) -> None:
-    flow, mask, picture = still()
+    flow, mask, picture, shade = still()
     mask[30:40, 20:40] = 0
     picture[0], picture[1], picture[2] = 1.0, -1.0, 0.0
-    frame = Compositor(astronaut, CROP)(flow, mask, picture)
+    frame = Compositor(astronaut, CROP)(flow, mask, picture, shade)
     cell = CROP.side / CELLS
     inside = frame[
         round(40 + 32 * cell) : round(40 + 38 * cell), round(98 + 23 * cell) : round(98 + 37 * cell)
@@ -72,21 +73,32 @@ def test_the_drawn_picture_shows_where_the_mask_is_low(astronaut: Pixels) -> Non
     assert columns.min() >= 98 + 19 * cell - 1 and columns.max() <= 98 + 41 * cell + 1
 
 
+def test_shade_changes_the_light_and_keeps_the_detail(astronaut: Pixels) -> None:
+    flow, mask, picture, shade = still()
+    shade[0, 24:40, 24:40] = -0.2
+    frame = Compositor(astronaut, CROP)(flow, mask, picture, shade).astype(int)
+    middle = (slice(40 + 120, 40 + 140), slice(98 + 120, 98 + 140))
+    dark = astronaut[middle].astype(int) - (25.5, 0, 0)
+    assert np.abs(frame[middle] - dark.clip(0)).max() <= 1
+    assert np.array_equal(frame[:40], astronaut[:40])
+
+
 def test_the_crop_drawn_over_itself_looks_the_same(astronaut: Pixels) -> None:
     cells = 256
     picture = extract(astronaut, CROP, cells).astype(np.float32).transpose(2, 0, 1) / 127.5 - 1
     flow = np.zeros((2, cells, cells), np.float32)
-    frame = Compositor(astronaut, CROP)(flow, np.zeros((cells, cells), np.float32), picture)
+    mask = np.zeros((cells, cells), np.float32)
+    frame = Compositor(astronaut, CROP)(flow, mask, picture, 0 * picture)
     assert np.abs(frame.astype(int) - astronaut).mean() < 1.0
 
 
 @pytest.mark.parametrize("crop", [CROP, Crop(98, -60, 252), Crop(-40, -40, 600)])
 def test_everything_outside_the_crop_and_its_border_stay_the_photo(astronaut: Pixels, crop: Crop) -> None:
-    flow, mask, picture = still()
+    flow, mask, picture, shade = still()
     rng = np.random.default_rng(0)
     flow += rng.normal(0, 2, flow.shape).astype(np.float32)
     mask -= 0.5
-    frame = Compositor(astronaut, crop)(flow, mask, picture)
+    frame = Compositor(astronaut, crop)(flow, mask, picture, shade)
     inside = np.zeros(astronaut.shape[:2], bool)
     top, left = max(crop.y, -1) + 1, max(crop.x, -1) + 1
     inside[top : crop.y + crop.side - 1, left : crop.x + crop.side - 1] = True
@@ -95,9 +107,9 @@ def test_everything_outside_the_crop_and_its_border_stay_the_photo(astronaut: Pi
 
 
 def test_there_is_no_seam(astronaut: Pixels) -> None:
-    flow, mask, picture = still()
+    flow, mask, picture, shade = still()
     flow[0] = 3.0
-    frame = Compositor(astronaut, CROP)(flow, mask, picture)
+    frame = Compositor(astronaut, CROP)(flow, mask, picture, shade)
     rows = slice(CROP.y + 20, CROP.y + CROP.side - 20)
     for border in (CROP.x, CROP.x + CROP.side):
         across = gradient(frame)[rows, border - 2 : border + 2].mean()

@@ -19,11 +19,12 @@ from avatar.backbone.checkpoint import load
 from avatar.backbone.decode import ReferenceDecoder, enlarge, warp
 from avatar.backbone.precision import fast_dtype
 from avatar.backbone.vae import CausalVAE
+from avatar.drivers.mouth import SEATS
 from avatar.drivers.whisper import WhisperFeatures
 from avatar.errors import UserError
 from avatar.model import Generator, hole_cells
 from avatar.presets import PRESETS
-from avatar.recipes import decoder, driven, generator, latents, vae
+from avatar.recipes import decoder, driven, generator, latents, surfaces, vae
 from avatar.recipes.settings import Settings, read_settings
 from avatar.recipes.shards import seeds, write
 from avatar.recipes.speech_corpus import Utterance, load_utterance, save_utterance
@@ -36,8 +37,8 @@ CLIPS = 4
 # Losses of the runs below in float32. Processors differ in the last digits and in the signs of the principal
 # components that the VAE starts from; those that multiply bfloat16 train in it.
 VAE_LOSSES = [0.0224673, 0.0578542, 0.0369362, 0.0602063]
-GENERATOR_LOSSES = [0.465136, 0.593698, 0.539592, 0.549051]
-DECODER_LOSSES = [0.871618, 0.849405, 1.234073, 0.869923]
+GENERATOR_LOSSES = [0.452207, 0.450879, 0.462483, 0.447020]
+DECODER_LOSSES = [0.759654, 1.270414, 0.703541, 1.281628]
 CLOSE = 3e-3 if fast_dtype() == torch.float32 else 3e-2
 
 
@@ -283,6 +284,8 @@ def made_up_clip(seed: int) -> dict[str, np.ndarray]:
         "head": head,
         "flow": np.tile(steps[:, None, None, None], (1, 2, 64, 64)).astype(np.float16),
         "visible": np.ones((FRAMES, 64, 64), np.uint8),
+        "parts": np.full((FRAMES, 128, 128), surfaces.MOUTH_PART, np.uint8),
+        "seats": np.array(SEATS, np.float32),
         "utterance": np.array([-1]),
         "start": np.array([-1]),
     }
@@ -316,20 +319,21 @@ def vae_run(data: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def encoded(data: Path, vae_run: Run) -> Path:
-    latents.main(data / "clips", data / "driven", vae_run.weights, data / "latents")
+    latents.main(data / "clips", data / "driven", vae_run.weights, data / "latents", preset="tiny")
     return data / "latents"
 
 
 @pytest.fixture(scope="module")
-def generator_run(data: Path, encoded: Path) -> Run:
-    return finish(generator, data / "generator", f"data={encoded}", "window=8")
+def generator_run(data: Path, encoded: Path, vae_run: Run) -> Run:
+    nets = (f"vae={vae_run.weights}", "probe_people=0")
+    return finish(generator, data / "generator", f"data={encoded}", *nets)
 
 
 @pytest.fixture(scope="module")
 def decoder_run(data: Path, encoded: Path, vae_run: Run, generator_run: Run) -> Run:
     files = [f"data={encoded}", f"clips={data}/clips", f"driven={data}/driven"]
     nets = [f"vae={vae_run.weights}", f"generator={generator_run.weights}"]
-    return finish(decoder, data / "decoder", *files, *nets, "window=8", "frames=3")
+    return finish(decoder, data / "decoder", *files, *nets, "frames=3", "probe_people=0")
 
 
 def log_of(run: Run) -> list[dict[str, float]]:
@@ -392,7 +396,7 @@ def test_existing_records_are_kept(data: Path, encoded: Path, vae_run: Run) -> N
     files = [*(data / "driven").iterdir(), *encoded.iterdir()]
     before = {path: path.stat().st_mtime_ns for path in files}
     driven.main(data / "clips", data / "driven")
-    latents.main(data / "clips", data / "driven", vae_run.weights, encoded)
+    latents.main(data / "clips", data / "driven", vae_run.weights, encoded, preset="tiny")
     assert {path: path.stat().st_mtime_ns for path in files} == before
 
 
@@ -420,11 +424,12 @@ def test_latents_fit_their_clips(encoded: Path, data: Path, vae_run: Run) -> Non
     found = load_file(encoded / "latent-2.safetensors")
     shapes = {key: value.shape for key, value in found.items()}
     assert shapes == {
-        "clean": (16, 5, 32, 32),
-        "driven": (16, 5, 32, 32),
-        "reference": (16, 1, 32, 32),
-        "hole": (4, 5, 32, 32),
-        "face": (32, 32),
+        "place": (2,),
+        "clean": (16, 5, 8, 8),
+        "driven": (16, 5, 8, 8),
+        "reference": (16, 1, 8, 8),
+        "hole": (4, 5, 8, 8),
+        "face": (8, 8),
         "motion": (2,),
         "audio": (5, 4, 10, 384),
         "heard": (1,),
@@ -432,9 +437,11 @@ def test_latents_fit_their_clips(encoded: Path, data: Path, vae_run: Run) -> Non
     clip = load_file(data / "clips/clip-2.safetensors")
     with torch.no_grad():
         coded = load(CausalVAE, vae_run.weights).decode(torch.from_numpy(found["clean"])[None].float())
-    assert (coded - pixels(clip["frames"])).abs().mean() < 0.1
+    row, column = 8 * found["place"]
+    window = (..., slice(row, row + 64), slice(column, column + 64))
+    assert (coded - pixels(clip["frames"])[window]).abs().mean() < 0.1
     hole = torch.from_numpy(load_file(data / "driven/driven-2.safetensors")["hole"]).float() / 255
-    np.testing.assert_array_equal(found["hole"], hole_cells(hole, 32).half())
+    np.testing.assert_array_equal(found["hole"], hole_cells(hole[window], 8).half())
 
 
 def test_the_generator_trains_and_resumes_exactly(generator_run: Run) -> None:
@@ -446,22 +453,19 @@ def test_the_generator_trains_and_resumes_exactly(generator_run: Run) -> None:
     assert resumed(generator, generator_run)
 
 
-def test_windows_of_latents_lie_around_the_face(encoded: Path) -> None:
-    words = [f"data={encoded}", "batch=3", "held_out=1", "window=8"]
-    read = generator.LatentReader(read_settings(generator.GeneratorSettings, "generator", words))
-    batch = read(0)
-    assert batch["clean"].shape == (3, 16, 5, 8, 8) and batch["face"].shape == (3, 8, 8)
-    assert batch["face"].min() > 0.5  # a window smaller than the face
-    moved = {tuple(read(step)["clean"][0].flatten()[:4].tolist()) for step in range(12)}
-    assert len(moved) > 6
-    assert all(torch.equal(read(3)[key], read(3)[key]) for key in batch)
+def test_windows_of_latents_lie_around_the_face() -> None:
+    face = torch.zeros(32, 32)
+    face[9:25, 6:20] = 1
+    picks = {latents.pick_window(face, 8, np.random.default_rng(seed)) for seed in range(80)}
+    assert picks == {(row, column, 8) for row in (12, 13, 14) for column in (8, 9, 10)}
+    assert latents.pick_window(face, None, np.random.default_rng(0)) == (0, 0, 32)
 
 
 def test_the_decoder_trains_and_resumes_exactly(decoder_run: Run) -> None:
     assert decoder_run.losses == pytest.approx(DECODER_LOSSES, rel=CLOSE)
     log = log_of(decoder_run)
-    # The untrained net shows the driven reference and, in the hole, what the VAE kept of the truth.
-    assert log[0]["psnr_driven"] < log[0]["psnr"] < log[0]["psnr_driven"] + 2
+    # The untrained net shows the driven reference.
+    assert log[0]["psnr"] == pytest.approx(log[0]["psnr_driven"], abs=0.5)
     assert 0.9 < log[0]["mask"] < 1
     assert {"held_out_psnr", "held_out_flow", "held_out_mouth"} <= log[-1].keys()
     assert resumed(decoder, decoder_run)

@@ -11,9 +11,11 @@ import torch
 from tiny import FEATURES, TINY, decoder, generator, landmarks, motion, picture, vae
 from torch import Tensor
 
+from avatar.backbone.decode import Decoded
 from avatar.drivers.mesh import FaceBasis
+from avatar.drivers.mouth import MouthModel
 from avatar.model import Conditions, Generator, GeneratorConfig
-from avatar.render import FADE, Frame, Motion, Nets, Renderer, Sampling, compose, pixels
+from avatar.render import FADE, Frame, Motion, Nets, Renderer, Sampling, compose, pixels, smooth_jumps
 
 Field = TypeVar("Field", np.ndarray, Tensor)
 
@@ -23,12 +25,14 @@ STILL = Sampling()
 
 @cache
 def renderer(random: bool = False, coder: bool = False, window: int | None = TINY.window) -> Renderer:
-    """Nets as they start, or random weights in generator and decode (`random`) and in the VAE (`coder`)."""
+    """Nets as they start, or random weights in generator and decode (`random`) and in the VAE (`coder`),
+    whose decode is then what is drawn."""
     nets = Nets(
         vae=vae(coder),
         generator=generator(random),
-        decoder=decoder(random),
+        decoder=decoder(random, plain=coder),
         basis=FaceBasis.load(),
+        mouth=MouthModel.load(),
         window=window,
         device=torch.device("cpu"),
     )
@@ -78,7 +82,7 @@ def test_untrained_nets_show_the_driven_reference(steps: int) -> None:
         error = error[driven.hole[t] == 0]
         assert np.quantile(np.abs(error), 0.99) < 3  # two kinds of interpolation, the soft edge of the paint
         assert frame.mask[driven.hole[t] > 0.9].max(initial=0) < 0.2  # there the plain decode is shown
-        assert frame.mask[driven.hole[t] == 0].min() > 0.9
+        assert (frame.mask[driven.hole[t] == 0] > 0.9).mean() > 0.95  # but along lips and lids
     assert (driven.hole > 0.9).sum() > 500
 
 
@@ -205,7 +209,8 @@ def test_the_picture_coder_sees_one_clip_not_windows() -> None:
     driven = render.driven(whole.curves, whole.head)
     with torch.no_grad():
         at_once = coder(inside(render, pixels(driven.picture)))[0].transpose(0, 1).numpy()
-    assert np.abs(inside(render, frames) - at_once).max() < 1e-3
+    error = np.abs(inside(render, frames) - at_once)
+    assert np.quantile(error, 0.9) < 1e-3  # the rest lies along lips and lids, where the flow jumps
 
 
 def test_no_jump_where_windows_meet() -> None:
@@ -242,7 +247,7 @@ class Mood(Generator):
 
 def brightness(kind: type[Generator], latents: int) -> np.ndarray:
     """RGB (latent frames, 3, s, s) of the last frame of each latent frame of a still motion."""
-    nets = renderer().nets
+    nets = replace(renderer().nets, decoder=decoder(False, plain=True))
     net = kind(GeneratorConfig(dit=TINY.dit, audio=TINY.audio)).eval()
     render = Renderer(replace(nets, generator=net), picture(SIDE), landmarks(SIDE))
     curves, head = (0 * values for values in motion(4 * latents - 3))
@@ -306,3 +311,14 @@ def test_speech_changes_the_frames_that_hear_it() -> None:
     changes = [np.abs(one.rgb - another.rgb).max() for one, another in frames]
     assert max(changes[:29]) == 0  # the windows before
     assert min(changes[41:]) > 1e-3
+
+
+def test_where_the_flow_jumps_the_small_picture_is_shown() -> None:
+    torch.manual_seed(0)
+    image, flow, mask, rgb, shade = (torch.rand(1, n, 16, 16) for n in (3, 2, 1, 3, 3))
+    flow[..., :8], flow[..., 8:] = 0, 6
+    share, drawn = smooth_jumps(Decoded(image, flow, mask, rgb, shade))
+    assert share[..., 7:9].max() == 0
+    torch.testing.assert_close(drawn[..., 7:9], image[..., 7:9])
+    far = [*range(7), *range(9, 16)]
+    assert torch.equal(share[..., far], mask[..., far]) and torch.equal(drawn[..., far], rgb[..., far])

@@ -1,10 +1,12 @@
 """The driven reference: stillness, borders, obedience and the mouth's hole."""
 
+import cv2
 import numpy as np
 import pytest
 
 from avatar.drivers.curves import CURVES
-from avatar.drivers.mesh import MOUTH, FaceBasis, ReferenceMesh
+from avatar.drivers.mesh import LEFT_EYE, MOUTH, FaceBasis, ReferenceMesh, Slit
+from avatar.drivers.mouth import ENAMEL, MouthModel, linear
 from avatar.drivers.warp import DrivenReference
 
 SIDE = 256
@@ -18,7 +20,8 @@ def driver() -> DrivenReference:
     face[list(MOUTH.lower), 1] = face[list(MOUTH.upper), 1]  # lips that meet exactly
     rng = np.random.default_rng(0)
     picture = np.kron(rng.integers(60, 200, (32, 32, 3)), np.ones((8, 8, 1))).astype(np.uint8)
-    return DrivenReference(ReferenceMesh(basis, (face * 110 + SIDE / 2).astype(np.float32)), picture)
+    mesh = ReferenceMesh(basis, (face * 110 + SIDE / 2).astype(np.float32))
+    return DrivenReference(mesh, picture, MouthModel.load())
 
 
 def still(frames: int) -> tuple[np.ndarray, np.ndarray]:
@@ -70,3 +73,39 @@ def test_frames_do_not_depend_on_their_neighbours(driver: DrivenReference) -> No
     curves[:, JAW] = [0.1, 0.4, 0.2, 0.3]
     whole = driver(curves, head)
     np.testing.assert_array_equal(whole.picture[2], driver(curves[2:3], head[2:3]).picture[0])
+
+
+def made_up(inside: int, slit: Slit, gap: float = 0.0) -> DrivenReference:
+    """A grey face on which a slit shows a value of its own; its lips are `gap` face heights apart."""
+    face = FaceBasis.load().neutral.copy()
+    face[list(MOUTH.lower), 1] = face[list(MOUTH.upper), 1]
+    face[list(MOUTH.lower)[1:-1], 1] += gap
+    landmarks = (face * 110 + SIDE / 2).astype(np.float32)
+    picture = np.full((SIDE, SIDE, 3), 120, np.uint8)
+    ring = landmarks[[*slit.upper, *slit.lower[-2:0:-1]], :2].round().astype(np.int32)
+    cv2.fillPoly(picture, [ring], (inside,) * 3)
+    cv2.polylines(picture, [ring[: len(slit.upper)]], False, (60,) * 3)  # lashes
+    return DrivenReference(ReferenceMesh(FaceBasis.load(), landmarks), picture, MouthModel.load())
+
+
+def test_a_shut_eye_shows_no_eye() -> None:
+    driver = made_up(250, LEFT_EYE)
+    curves, head = still(3)
+    curves[:, [CURVES.index("eyeBlinkLeft"), CURVES.index("eyeBlinkRight")]] = [[0.5], [0.95], [1.0]]
+    bright = (driver(curves, head).picture > 200).sum((1, 2, 3))
+    assert bright[0] > 100 and max(bright[1:]) < 0.15 * bright[0]
+
+
+def test_lips_that_hardly_part_stay_shut(driver: DrivenReference) -> None:
+    curves, head = still(2)
+    curves[:, JAW] = [0.02, 0.12]
+    area = driver(curves, head).hole.sum((1, 2))
+    assert area[0] == 0 and area[1] > 20
+
+
+def test_teeth_that_the_reference_shows_are_its_enamel() -> None:
+    smiling, dark = made_up(240, MOUTH, 0.08), made_up(20, MOUTH, 0.08)
+    np.testing.assert_allclose(smiling.paints[ENAMEL], linear(np.array(240)), rtol=1e-3)
+    assert smiling.mouth_shown.max() == 1
+    assert dark.paints[ENAMEL].max() < linear(np.array(240)) / 2
+    assert dark.mouth_shown.max() == 0

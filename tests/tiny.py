@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from avatar.adapters.audio import AudioAdapterConfig
-from avatar.backbone.decode import DecoderConfig, ReferenceDecoder
+from avatar.backbone.decode import CELL, DecoderConfig, ReferenceDecoder
 from avatar.backbone.dit import DiTConfig, FinalLayer, Modulation
 from avatar.backbone.vae import CausalVAE
 from avatar.drivers.curves import INDEX
@@ -70,13 +70,16 @@ def vae(random: bool) -> CausalVAE:
     return net.eval()
 
 
-def decoder(random: bool) -> ReferenceDecoder:
-    """A reference-aware decode as it starts, or with random weights where it starts with zeros."""
+def decoder(random: bool, plain: bool = False) -> ReferenceDecoder:
+    """A reference-aware decode as it starts, or with random weights where it starts with zeros; `plain` makes
+    it draw the VAE's decode in place of the driven picture."""
     torch.manual_seed(0)
     assert TINY.decoder is not None
     net = ReferenceDecoder(TINY.decoder)
     if random:
         _randomise(net.head)
+    if plain:
+        nn.init.constant_(net.head.bias[5 + CELL**2 : 5 + 2 * CELL**2], 30.0)  # type: ignore[index]
     return net.eval()
 
 
