@@ -6,7 +6,9 @@ and what to add elsewhere (section 1.4 of the design):
 
     image = mask * (warp(reference, flow) + shade) + (1 - mask) * rgb
 
-Shade is the change of light on skin that bends, coarse, so that the reference's fine detail stays.
+Shade is the change of light on skin that bends, coarse and faint, so that the reference's fine detail stays.
+The mask falls only around the hole that the reference cannot fill: four frames share their latents, and what
+one of them shows in an open mouth must not be drawn on the closed lips of the next.
 Here rgb is the driven reference, whose mouth is drawn frame by frame, the plain decode, or between the two,
 with a correction. Untrained it gives the driven reference.
 
@@ -25,6 +27,8 @@ LATENT_CELL = 8  # px
 GROUP = 4  # video frames behind each latent frame but the first
 PICTURE_CHANNELS = 8  # driven picture 3, plain decode 3, masks 2
 TRUST = 4.0  # logit of the untrained net's trust in the reference and in the driven picture: 98 %
+AROUND = 4  # px around the hole in which the mask may fall
+FAINT = 0.06  # of the range from -1 to 1, the largest shade
 EPS = 1e-6
 
 
@@ -106,10 +110,11 @@ class ReferenceDecoder(nn.Module):
         flow = enlarge(prior_flow, size) + enlarge(CELL * shift, size)
         trust = TRUST * (1 - 2 * masks[:, :1])
         mask = torch.sigmoid(F.pixel_shuffle(logit, CELL) + trust)
+        mask = 1 - F.max_pool2d(masks[:, :1], 2 * AROUND + 1, 1, AROUND) * (1 - mask)
         rgb = driven + torch.sigmoid(F.pixel_shuffle(plain, CELL) - TRUST) * (rgb - driven)
         rgb = rgb + F.pixel_shuffle(extra, CELL)
         warped = warp(reference.expand(len(flow), -1, -1, -1), flow)
-        shade = enlarge(light, size)
+        shade = FAINT * torch.tanh(enlarge(light, size) / FAINT)
         return Decoded(rgb + mask * (warped + shade - rgb), flow, mask, rgb, shade)
 
     def _net(self, latents: Tensor, positions: Tensor, reference_latents: Tensor, pictures: Tensor) -> Tensor:

@@ -109,3 +109,14 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
     checkpoint.save(net, tmp_path / "decoder.safetensors", torch.float32)
     loaded = checkpoint.load(ReferenceDecoder, tmp_path / "decoder.safetensors")
     assert torch.equal(loaded(**inputs()).image, net(**inputs()).image)
+
+
+def test_closed_lips_never_show_what_neighbouring_frames_show() -> None:
+    torch.manual_seed(0)
+    net, given = ReferenceDecoder(CONFIG), inputs()
+    torch.nn.init.normal_(net.head.weight, std=1.0)
+    given["masks"][1, 0] = 0  # in the second frame the mouth is shut
+    decoded = net(**given)
+    assert decoded.mask[1].min() == 1
+    assert decoded.mask[0, :, :12].min() == 1 and decoded.mask[0, :, 16:34, 16:44].min() < 0.5
+    assert decoded.shade.abs().max() <= 0.06
