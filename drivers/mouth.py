@@ -59,7 +59,14 @@ class MouthModel:
         from safetensors.numpy import load_file
 
         data = load_file(path or str(files("avatar") / "weights" / "mini" / "mouth.safetensors"))
-        return cls(**{k: v.astype(np.float32) if v.dtype == np.float16 else v for k, v in data.items()})
+        return cls(
+            points=data["points"].astype(np.float32),
+            displacement=data["displacement"].astype(np.float32),
+            triangles=data["triangles"],
+            part=data["part"],
+            teeth=data["teeth"].astype(np.float32),
+            paints=data["paints"].astype(np.float32),
+        )
 
     def place(self, curves: Array, seats: Array) -> Array:
         """Points (T, N, 3) for ARKit `curves` (T, 52).

@@ -243,9 +243,7 @@ class DrivenReference:
         rows, columns = np.flatnonzero(mouth.any(1)), np.flatnonzero(mouth.any(0))
         if not len(rows):
             return bent
-        box = tuple(
-            slice(max(0, int(own[0]) - 3), min(len(hole), int(own[-1]) + 4)) for own in (rows, columns)
-        )
+        box = _around(rows, len(hole)), _around(columns, len(hole))
         seen = cv2.remap(self.mouth_shown, at[0][box], at[1][box], cv2.INTER_LINEAR, borderValue=0.0)
         hole[box] = mouth[box] * (1 - seen)
         layers = self.mouth.layers(inside, self.mesh.height, box, openness)
@@ -293,6 +291,11 @@ def shut(points: Array, still: Array, slit: Slit, none: float, full: float) -> N
         gap = lower[:, 1] - line
         narrowed = gap * np.clip((gap - none) / (full - none), 0, 1)
         frame[list(slit.lower), 1] += share * (narrowed - gap)
+
+
+def _around(own: NDArray[np.intp], size: int) -> slice:
+    """The rows or columns `own`, in order, with a margin inside of 0 .. size."""
+    return slice(max(0, int(own[0]) - 3), min(size, int(own[-1]) + 4))
 
 
 def face_light(picture: NDArray[np.uint8], landmarks: Array) -> Array:

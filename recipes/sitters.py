@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from torch import nn
 
 from avatar.backbone.decode import PlainDecode
 from avatar.backbone.vae import CausalVAE
@@ -113,7 +112,7 @@ def response_probe(
         device=next(vae.parameters()).device,
     )
 
-    def respond(**trained: nn.Module) -> dict[str, float]:
+    def respond(**trained: Any) -> dict[str, float]:
         def model(reference: NDArray[np.uint8]) -> Renderer:
             landmarks = factory.find_landmarks(reference)
             assert landmarks is not None  # so were they chosen

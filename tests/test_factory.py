@@ -47,6 +47,7 @@ def test_shapes_and_types(clip: Clip, tmp_path: Path) -> None:
         "flow": ("float16", (17, 2, 64, 64)),
         "visible": ("uint8", (17, 64, 64)),
         "parts": ("uint8", (17, 128, 128)),
+        "seats": ("float32", (3,)),
         "utterance": ("int64", (1,)),
         "start": ("int64", (1,)),
     }

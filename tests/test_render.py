@@ -112,8 +112,8 @@ def test_the_nets_word_fades_out_towards_their_window() -> None:
     driven = render.driven(whole.curves, whole.head)
     frames = list(render([whole], STILL))
     said = np.mean([np.abs(f.flow - driven.flow[t]).sum(0) for t, f in enumerate(frames)], 0)
-    distrust = np.mean([1 - f.mask for f in frames], 0)
-    for word in (inside(render, said), inside(render, distrust)):
+    light = np.mean([np.abs(f.shade).sum(0) for f in frames], 0)
+    for word in (inside(render, said), inside(render, light)):
         rim = np.concatenate([word[0], word[-1], word[:, 0], word[:, -1]])
         deep = word[int(8 * FADE) : -int(8 * FADE), int(8 * FADE) : -int(8 * FADE)]
         assert 0 < rim.max() < 0.1 * deep.max()
@@ -123,7 +123,7 @@ def test_without_a_window_the_nets_work_on_the_whole_crop() -> None:
     render = renderer(random=True, window=None)
     assert render.reference.shape[-2:] == (SIDE, SIDE)
     frame = next(iter(render([talk(1)], STILL)))
-    assert (frame.mask < 1).mean() > 0.99
+    assert (np.abs(frame.shade) > 0).mean() > 0.99
 
 
 @pytest.mark.parametrize("random", [False, True])
