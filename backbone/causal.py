@@ -122,10 +122,14 @@ class ResnetBlock(nn.Module):
 
 
 class FrameCausalAttention(nn.Module):
-    """One attention head over all positions; each sees all positions of its own and of earlier frames."""
+    """One attention head over all positions; each sees all positions of its own and of earlier frames.
 
-    def __init__(self, channels: int, norm: NormName) -> None:
+    With `causal` off it sees the later frames too, as the VAE of the released audio model may want.
+    """
+
+    def __init__(self, channels: int, norm: NormName, causal: bool = True) -> None:
         super().__init__()
+        self.causal = causal
         self.group_norm = make_norm(norm, channels)
         self.to_q = nn.Linear(channels, channels)
         self.to_k = nn.Linear(channels, channels)
@@ -138,13 +142,12 @@ class FrameCausalAttention(nn.Module):
         tokens = self.group_norm(x).movedim(1, -1).flatten(1, 3)
         q, k, v = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
         size = height * width
+        ends = [(i + 1 if self.causal else frames) * size for i in range(frames)]
         seen = [
             F.scaled_dot_product_attention(
-                q[:, None, i * size : (i + 1) * size],
-                k[:, None, : (i + 1) * size],
-                v[:, None, : (i + 1) * size],
+                q[:, None, i * size : (i + 1) * size], k[:, None, :end], v[:, None, :end]
             )[:, 0]
-            for i in range(frames)
+            for i, end in enumerate(ends)
         ]
         y = self.to_out[0](torch.cat(seen, dim=1))
         return x + y.unflatten(1, (frames, height, width)).movedim(-1, 1)

@@ -1,7 +1,9 @@
 """Cutting clips: pixels into cells, streams into groups, large clips into overlapping tiles blended linearly.
 
 Shape legend: B batch, C channels, T frames, H height, W width. Tile geometry defaults are those of the public
-HunyuanVideo VAE (256 px and 64 frames, one quarter shared).
+HunyuanVideo VAE (256 px and 64 frames, one quarter shared), and so is the arithmetic: a tile begins at every
+multiple of the stride, also where the tile before already reaches the end, and in a corner the tile above
+counts after its own blending.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +19,10 @@ from avatar.backbone.causal import Kernel
 
 @dataclass(frozen=True, kw_only=True)
 class Tiling:
-    """Size and step of the tiles in pixels and frames; what neighbours share is `size - stride`."""
+    """Size and step of the tiles in pixels and frames; what neighbours share is `size - stride`.
+
+    The shared part is at most the stride. Tiles of 16 frames with a stride of 12 are those of diffusers.
+    """
 
     size: int = 256
     stride: int = 192
@@ -57,42 +62,58 @@ def unfold(x: Tensor, patch: Kernel) -> Tensor:
     return x.reshape(b, -1, t * pt, h * ph, w * pw)
 
 
+def mix(before: Tensor, tile: Tensor, overlap: int, dim: int) -> Tensor:
+    """`tile` whose first entries along `dim` ramp linearly from the last ones of `before` to its own.
+
+    A tile shorter than the overlap ends where `before` ends, so they share all of it.
+    """
+    overlap = min(overlap, before.shape[dim], tile.shape[dim])
+    if not overlap:
+        return tile
+    shape = [1] * tile.dim()
+    shape[dim] = overlap
+    ramp = (torch.arange(overlap, device=tile.device, dtype=tile.dtype) / overlap).view(shape)
+    tail = before.narrow(dim, before.shape[dim] - overlap, overlap)
+    mixed = tail + (tile.narrow(dim, 0, overlap) - tail) * ramp
+    return torch.cat([mixed, tile.narrow(dim, overlap, tile.shape[dim] - overlap)], dim)
+
+
 def blend(tiles: Iterable[Tensor], overlap: int, dim: int) -> Iterator[Tensor]:
     """Join tiles that share `overlap` entries along `dim` by a linear ramp; yields parts once final."""
     held: Tensor | None = None
     for tile in tiles:
-        if held is not None and overlap:
-            shape = [1] * tile.dim()
-            shape[dim] = overlap
-            ramp = (torch.arange(overlap, device=tile.device, dtype=tile.dtype) / overlap).view(shape)
-            shared = tile.narrow(dim, 0, overlap)
-            tail = held.narrow(dim, held.shape[dim] - overlap, overlap)
-            mixed = tail + (shared - tail) * ramp
-            rest = tile.narrow(dim, overlap, tile.shape[dim] - overlap)
-            tile = torch.cat([mixed, rest], dim)
-            held = held.narrow(dim, 0, held.shape[dim] - overlap)
         if held is not None:
-            yield held
+            shared = min(overlap, held.shape[dim], tile.shape[dim])
+            yield held.narrow(dim, 0, held.shape[dim] - shared)
+            tile = mix(held, tile, shared, dim)
         held = tile
     if held is not None:
         yield held
 
 
-def starts(length: int, size: int, stride: int) -> range:
-    """First positions of tiles covering `length`; the last may be short but is longer than the overlap."""
-    return range(0, max(length - size, 0) + stride, stride) if length > size else range(1)
-
-
 def map_space(fn: Callable[[Tensor], Tensor], x: Tensor, size: int, stride: int, scale: Fraction) -> Tensor:
-    """Apply `fn`, which scales height and width by `scale`, to tiles of (B, C, T, H, W) and blend."""
-    overlap = int((size - stride) * scale)
+    """Apply `fn`, which scales height and width by `scale`, to tiles of (B, C, T, H, W) and blend.
 
-    def row(top: int) -> Tensor:
-        strip = x[..., top : top + size, :]
-        tiles = (fn(strip[..., left : left + size]) for left in starts(x.shape[-1], size, stride))
-        return torch.cat(list(blend(tiles, overlap, 4)), dim=4)
-
-    return torch.cat(list(blend((row(top) for top in starts(x.shape[-2], size, stride)), overlap, 3)), dim=3)
+    What fits into one tile is not cut.
+    """
+    height, width = x.shape[-2:]
+    if height <= size and width <= size:
+        return fn(x)
+    overlap, kept = int((size - stride) * scale), int(stride * scale)
+    above: list[Tensor] = []
+    rows = []
+    for top in range(0, height, stride):
+        tiles: list[Tensor] = []
+        for column, left in enumerate(range(0, width, stride)):
+            tile = fn(x[..., top : top + size, left : left + size])
+            if above:
+                tile = mix(above[column], tile, overlap, 3)
+            if tiles:
+                tile = mix(tiles[-1], tile, overlap, 4)
+            tiles.append(tile)
+        rows.append(torch.cat([tile[..., :kept, :kept] for tile in tiles], dim=4))
+        above = tiles
+    return torch.cat(rows, dim=3)
 
 
 def map_time(
@@ -102,7 +123,7 @@ def map_time(
     stream.
 
     A tile reads `size + 1` frames: the extra first one only warms the causal layers up, and what it gives is
-    dropped in all tiles but the first.
+    dropped in all tiles but the first. A clip of at most `size` frames is not cut.
 
     Args:
         fn: maps (B, C, 1 + n, H, W) to (B, C', 1 + n * scale, H', W').
@@ -118,8 +139,11 @@ def map_time(
                 y = fn(held[:, :, : size + 1])
                 yield y if first else y[:, :, 1:]
                 held, first = held[:, :, stride:], False
-        if held is not None and (first or held.shape[2] > size - stride + 1):
-            y = fn(held)
-            yield y if first else y[:, :, 1:]
+        if held is not None and first:
+            yield fn(held)
+            return
+        while held is not None and held.shape[2] > 1:
+            yield fn(held[:, :, : size + 1])[:, :, 1:]
+            held = held[:, :, stride:]
 
     yield from blend(tiles(), int((size - stride) * scale), 2)

@@ -40,6 +40,7 @@ class VAEConfig:
         padding: what stands beyond the picture's border.
         resample: how levels are joined; `shuffle` is cheap and knows no time factor.
         mid_attention: attention at the coarsest level.
+        causal_attention: whether that attention sees no later frame.
         stochastic: the encoder gives mean and log variance, with a 1x1x1 convolution on each side of the
             latent; otherwise it gives the latent.
         linear_shortcut: a linear transform of whole latent cells is added on both sides, and the other paths
@@ -59,6 +60,7 @@ class VAEConfig:
     padding: PaddingName = "replicate"
     resample: ResampleName = "nearest"
     mid_attention: bool = True
+    causal_attention: bool = True
     stochastic: bool = True
     linear_shortcut: bool = False
     scaling_factor: float = 1.0
@@ -111,7 +113,9 @@ class _Middle(nn.Module):
             ResnetBlock(width, width, config.kernels[-1], config.norm, config.padding) for _ in range(2)
         )
         self.attentions = nn.ModuleList(
-            [FrameCausalAttention(width, config.norm)] if config.mid_attention else []
+            [FrameCausalAttention(width, config.norm, config.causal_attention)]
+            if config.mid_attention
+            else []
         )
 
     def forward(self, x: Tensor, state: CausalState | None) -> Tensor:

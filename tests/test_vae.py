@@ -176,16 +176,18 @@ def test_convolution_takes_no_future_and_replicates_the_first_frame() -> None:
     assert conv(x).flatten().tolist() == [3, 12, 111]
 
 
-def test_mid_attention_is_causal_by_frames() -> None:
+@pytest.mark.parametrize("causal", [True, False])
+def test_mid_attention_is_causal_by_frames(causal: bool) -> None:
     torch.manual_seed(0)
-    attention = FrameCausalAttention(32, "rms")
+    attention = FrameCausalAttention(32, "rms", causal)
     x = torch.randn(1, 32, 3, 2, 2)
     q, k, v = (
         layer(attention.group_norm(x).movedim(1, -1).flatten(1, 3))
         for layer in (attention.to_q, attention.to_k, attention.to_v)
     )
     frame = torch.arange(12) // 4
-    logits = (q @ k.mT / 32**0.5).masked_fill(frame[None] > frame[:, None], -torch.inf)
+    later = (frame[None] > frame[:, None]) & causal
+    logits = (q @ k.mT / 32**0.5).masked_fill(later, -torch.inf)
     expected = attention.to_out[0](logits.softmax(-1) @ v).unflatten(1, (3, 2, 2)).movedim(-1, 1) + x
     assert torch.allclose(attention(x), expected, atol=1e-5)
 
