@@ -26,6 +26,7 @@ from avatar.backbone.attention import (
     rope_3d,
 )
 from avatar.backbone.embed import MLP, PooledEmbedder, ScalarEmbedder, TextRefiner
+from avatar.backbone.modulation import FirstFrame, Modulation
 from avatar.backbone.tiling import unfold
 
 TIME_SCALE = 1000.0  # scalars and guidance are embedded as times of 0..1000 are
@@ -46,6 +47,7 @@ class DiTConfig:
         refiner_blocks: of the text refiner.
         guidance_embed: whether a distilled guidance scale is embedded.
         scalars: how many numbers in [0, 1] are embedded like the time and added to it.
+        clean_first_frame: the first latent frame is given, not made: its tokens see time 0 and no guidance.
     """
 
     in_channels: int
@@ -65,6 +67,7 @@ class DiTConfig:
     refiner_blocks: int = 2
     guidance_embed: bool = False
     scalars: int = 0
+    clean_first_frame: bool = False
 
 
 class BlockAdapter(Protocol):
@@ -90,18 +93,6 @@ class HeadNorm(nn.Module):
         return rms_norm(x, self.weight)
 
 
-class Modulation(nn.Module):
-    """Condition vector (B, D) to `count` vectors (B, D); zero at the start: every block is the identity."""
-
-    def __init__(self, hidden: int, count: int) -> None:
-        super().__init__()
-        self.count = count
-        self.linear = nn.Linear(hidden, count * hidden)
-
-    def forward(self, vector: Tensor) -> tuple[Tensor, ...]:
-        return self.linear(F.silu(vector)).chunk(self.count, dim=-1)
-
-
 class DoubleBlock(nn.Module):
     """Video and text with their own weights, joined in attention only; without text the video half alone."""
 
@@ -119,15 +110,21 @@ class DoubleBlock(nn.Module):
             self.add_module(f"{s}_mlp", MLP(hidden, int(hidden * config.mlp_ratio)))
 
     def forward(
-        self, img: Tensor, txt: Tensor | None, vector: Tensor, rotation: Rotation, mask: Tensor | None
+        self,
+        img: Tensor,
+        txt: Tensor | None,
+        vector: Tensor,
+        rotation: Rotation,
+        mask: Tensor | None,
+        first: FirstFrame | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Video tokens (B, N, D) and text tokens (B, L, D) or None, same shapes back."""
         tokens = {"img": img} if txt is None else {"img": img, "txt": txt}
         qkv, modulations = [], {}
         for s, x in tokens.items():
-            modulations[s] = m = self.get_submodule(f"{s}_mod")(vector)
+            modulations[s] = m = self.get_submodule(f"{s}_mod")(vector, first if s == "img" else None)
             q, k, v = (
-                self.get_submodule(f"{s}_attn_qkv")(modulate(layer_norm(x), m[0], m[1]))
+                self.get_submodule(f"{s}_attn_qkv")(m.shift(layer_norm(x), 0))
                 .unflatten(-1, (3, self.heads, -1))
                 .unbind(2)
             )
@@ -139,10 +136,10 @@ class DoubleBlock(nn.Module):
         seen = attention(q, k, v, mask).split([x.shape[1] for x in tokens.values()], dim=1)
         out = []
         for (s, x), y in zip(tokens.items(), seen, strict=True):
-            _, _, gate1, shift2, scale2, gate2 = modulations[s]
-            x = x + gate1[:, None] * self.get_submodule(f"{s}_attn_proj")(y)
-            y = self.get_submodule(f"{s}_mlp")(modulate(layer_norm(x), shift2, scale2))
-            out.append(x + gate2[:, None] * y)
+            m = modulations[s]
+            x = x + m.gate(self.get_submodule(f"{s}_attn_proj")(y), 0)
+            y = self.get_submodule(f"{s}_mlp")(m.shift(layer_norm(x), 1))
+            out.append(x + m.gate(y, 1))
         return out[0], out[1] if txt is not None else None
 
 
@@ -164,10 +161,17 @@ class SingleBlock(nn.Module):
         self.k_norm = HeadNorm(head)
         self.modulation = Modulation(hidden, 3)
 
-    def forward(self, x: Tensor, vector: Tensor, rotation: Rotation, mask: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        vector: Tensor,
+        rotation: Rotation,
+        mask: Tensor | None,
+        first: FirstFrame | None = None,
+    ) -> Tensor:
         """Video tokens, then text tokens, (B, N + L, D), same shape back."""
-        shift, scale, gate = self.modulation(vector)
-        qkv, hidden = self.linear1(modulate(layer_norm(x), shift, scale)).split(self.sizes, dim=-1)
+        modulated = self.modulation(vector, first)
+        qkv, hidden = self.linear1(modulated.shift(layer_norm(x), 0)).split(self.sizes, dim=-1)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
         q, k = self.q_norm(q), self.k_norm(k)
         count = len(rotation[0])
@@ -176,7 +180,7 @@ class SingleBlock(nn.Module):
         else:
             q, k = (torch.cat([apply_rope(y[:, :count], rotation), y[:, count:]], dim=1) for y in (q, k))
         joined = torch.cat([attention(q, k, v, mask), F.gelu(hidden, approximate="tanh")], dim=-1)
-        return x + gate[:, None] * self.linear2(joined)
+        return x + modulated.gate(self.linear2(joined), 0)
 
 
 class FinalLayer(nn.Module):
@@ -257,6 +261,8 @@ class DiT(nn.Module):
         scalars: Tensor | None = None,
         adapters: Sequence[BlockAdapter] = (),
         first_frame: int = 0,
+        extra_tokens: Tensor | None = None,
+        extra_vector: Tensor | None = None,
     ) -> Tensor:
         """One evaluation.
 
@@ -270,6 +276,8 @@ class DiT(nn.Module):
             scalars: (B, count) in about [0, 1]; None leaves them out.
             adapters: called in turn after every block.
             first_frame: time position of the first latent frame.
+            extra_tokens: (B, N, D), added to the video tokens before the first block.
+            extra_vector: (B, D), added to the condition vector.
 
         Returns:
             (B, out channels, T, H, W).
@@ -279,8 +287,13 @@ class DiT(nn.Module):
         (frames, height, width), (pt, ph, pw) = x.shape[2:], self.config.patch
         grid = (frames // pt, height // ph, width // pw)
         rotation = rope_3d(grid, self.config.rope_channels, self.config.rope_theta, first_frame)
-        vector = self._vector(time, pooled, guidance, scalars)
+        vector, first = self._vector(time, pooled, guidance, scalars, extra_vector), None
+        if self.config.clean_first_frame:
+            still = self._vector(torch.zeros_like(time), pooled, None, scalars, extra_vector)
+            first = FirstFrame(still, grid[1] * grid[2])
         img, txt, mask = self.img_in(x), None, None
+        if extra_tokens is not None:
+            img = img + extra_tokens
         count = img.shape[1]
         if text is not None:
             txt = self.txt_in(text, time, text_mask)
@@ -288,12 +301,12 @@ class DiT(nn.Module):
                 mask = F.pad(text_mask, (count, 0), value=True)[:, None, None]
 
         for i, block in enumerate(self.double_blocks):
-            img, txt = self._run(block, img, txt, vector, rotation, mask)
+            img, txt = self._run(block, img, txt, vector, rotation, mask, first)
             for adapter in adapters:
                 img = adapter.after_double(i, img, grid)
         tokens = img if txt is None else torch.cat([img, txt], dim=1)
         for i, block in enumerate(self.single_blocks):
-            tokens = self._run(block, tokens, vector, rotation, mask)
+            tokens = self._run(block, tokens, vector, rotation, mask, first)
             for adapter in adapters:
                 img = adapter.after_single(i, tokens[:, :count], grid)
                 tokens = img if txt is None else torch.cat([img, tokens[:, count:]], dim=1)
@@ -301,9 +314,16 @@ class DiT(nn.Module):
         return unfold(patches.unflatten(1, grid), self.config.patch)
 
     def _vector(
-        self, time: Tensor, pooled: Tensor | None, guidance: Tensor | None, scalars: Tensor | None
+        self,
+        time: Tensor,
+        pooled: Tensor | None,
+        guidance: Tensor | None,
+        scalars: Tensor | None,
+        extra: Tensor | None,
     ) -> Tensor:
         vector = self.time_in(time[:, None])
+        if extra is not None:
+            vector = vector + extra
         if pooled is not None:
             vector = vector + self.vector_in(pooled)
         if guidance is not None:
@@ -312,7 +332,7 @@ class DiT(nn.Module):
             vector = vector + self.scalars_in(TIME_SCALE * scalars)
         return vector
 
-    def _run(self, block: nn.Module, *inputs: Tensor | Rotation | None) -> Tensor:
+    def _run(self, block: nn.Module, *inputs: Tensor | Rotation | FirstFrame | None) -> Tensor:
         if self.recompute and self.training:
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)
