@@ -1,4 +1,4 @@
-"""Sizes of the nets as data: `mini` runs on a CPU, `hunyuan` has the sizes of the public 13 B release."""
+"""Sizes of the nets as data: `mini` runs on a CPU, `hunyuan` is the public 13 B net with our own adapter."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from avatar.backbone.causal import Kernel
 from avatar.backbone.decode import DecoderConfig
 from avatar.backbone.dit import DiTConfig
 from avatar.backbone.vae_nets import VAEConfig
+from avatar.releases import TEXT
 
-FULL: Kernel = (3, 3, 3)
 SPACE: Kernel = (1, 3, 3)
 TIME: Kernel = (3, 1, 1)
 
@@ -69,24 +69,8 @@ MINI = Preset(
 )
 
 HUNYUAN = Preset(
-    vae=VAEConfig(
-        widths=(128, 256, 512, 512),
-        kernels=((FULL, FULL),) * 4,
-        layers_per_block=2,
-        scaling_factor=0.476986,
-    ),
-    dit=DiTConfig(
-        in_channels=16,
-        out_channels=16,
-        hidden=3072,
-        heads=24,
-        double_blocks=20,
-        single_blocks=40,
-        rope_channels=(16, 56, 56),
-        text_dim=4096,
-        pooled_dim=768,
-        guidance_embed=True,
-    ),
+    vae=TEXT.vae,
+    dit=TEXT.dit,
     audio=AudioAdapterConfig(
         feature_dim=384,
         width=1024,
