@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -9,20 +10,20 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def save(module: nn.Module, path: Path | str, dtype: torch.dtype = torch.float16) -> None:
+def save(module: nn.Module, path: Path | str, dtype: torch.dtype | None = torch.float16) -> None:
     """Write a module that has a dataclass `config`; the file appears whole or not at all.
 
     Args:
-        dtype: of the stored floating-point tensors.
+        dtype: of the stored floating-point tensors; None leaves each as it is.
     """
     path = Path(path)
     tensors = {
-        name: (value.to(dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
+        name: (value.to(dtype) if dtype and value.is_floating_point() else value).detach().cpu().contiguous()
         for name, value in module.state_dict().items()
     }
     metadata = {"class": type(module).__name__, "config": json.dumps(asdict(module.config))}  # type: ignore[call-overload]
@@ -50,20 +51,33 @@ def load(
             raise ValueError(f"{path} holds {metadata.get('class', 'no class name')}, not {cls.__name__}")
         config = from_json(get_type_hints(cls.__init__)["config"], json.loads(metadata["config"]), str(path))
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    with torch.device("meta"):
-        module = cls(config)  # type: ignore[call-arg]
-    expected = module.state_dict()
-    problems = {
-        "missing": sorted(expected.keys() - tensors.keys()),
-        "unexpected": sorted(tensors.keys() - expected.keys()),
-        "wrong shape": [n for n, v in expected.items() if n in tensors and tensors[n].shape != v.shape],
-    }
-    if any(problems.values()):
-        found = "; ".join(f"{what}: {', '.join(names)}" for what, names in problems.items() if names)
-        raise ValueError(f"{path} does not fit {cls.__name__}: {found}")
     cast = {n: v.to(dtype) if v.is_floating_point() else v for n, v in tensors.items()}
-    module.load_state_dict(cast, assign=True)
+    return fill(cls, config, cast, str(path))
+
+
+def fill(cls: type[Module], config: Any, tensors: Mapping[str, Tensor], source: str) -> Module:
+    """A module around tensors that already exist, in evaluation mode; they are not copied.
+
+    Raises:
+        ValueError: as `load`, the message begins with `source`.
+    """
+    with torch.device("meta"):
+        module = cls(config)
+    found = differences(module.state_dict(), tensors)
+    if found:
+        raise ValueError(f"{source} does not fit {cls.__name__}: {found}")
+    module.load_state_dict(dict(tensors), assign=True)
     return module.eval()
+
+
+def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """Names of tensors that are missing, unexpected or of another shape; empty where all fit."""
+    problems = {
+        "missing": sorted(expected.keys() - found.keys()),
+        "unexpected": sorted(found.keys() - expected.keys()),
+        "wrong shape": [n for n, v in expected.items() if n in found and found[n].shape != v.shape],
+    }
+    return "; ".join(f"{what}: {', '.join(names)}" for what, names in problems.items() if names)
 
 
 def from_json(config_class: Any, values: dict[str, Any], source: str) -> Any:
