@@ -13,6 +13,7 @@ import typer
 from avatar.errors import UserError
 from avatar.options import DriveOptions
 from avatar.version import __version__
+from avatar.weights_cli import app as weights_app
 
 DEFAULT = DriveOptions()
 USAGE_ERROR: Any = typer.BadParameter.__base__  # of all misspelt options and values; typer does not name it
@@ -23,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="One picture and a recording become a talking video.",
 )
+app.add_typer(weights_app, name="weights")
 
 
 def _show_version(wanted: bool) -> None:
