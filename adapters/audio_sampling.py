@@ -36,8 +36,13 @@ def guidance_at(step: int, steps: int, start: float = 7.5) -> Guidance:
 
 
 def total_frames(video_frames: int, window: int = 33) -> int:
-    """Latent frames sampled for a video: whole windows without their first frame, and one."""
+    """Latent frames sampled for a video of which the sound has so many frames.
+
+    That is whole windows without their first frame, and one; one window where that holds the video already.
+    """
     step = window - 1
+    if video_frames // GROUP + 1 == window:
+        return window
     return (video_frames // (GROUP * step) + 1) * step + 1
 
 

@@ -7,6 +7,7 @@ are read is in docs/public-weights.md.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from avatar.adapters.audio_dit import AudioDiT, AudioDiTConfig
 from avatar.backbone.causal import Kernel
@@ -59,7 +60,7 @@ class Release:
 _VAE = VAEConfig(
     widths=(128, 256, 512, 512), kernels=((FULL, FULL),) * 4, layers_per_block=2, scaling_factor=0.476986
 )
-_SIZES = {
+_SIZES: dict[str, Any] = {
     "in_channels": 16,
     "out_channels": 16,
     "hidden": 3072,
