@@ -60,7 +60,8 @@ def speech_frames(frames: Tensor, total: int) -> Tensor:
     """Video frames, 4 (T - 1) + 1 of them, whose speech a window of latent frames (T,) hears.
 
     Args:
-        total: video frames of the sound, after which it begins again.
+        total: video frames of the sound, filled up with silence to four for each latent frame sampled; after
+            them it begins again.
     """
     first = GROUP * int(frames[0])
     return (first + torch.arange(GROUP * (len(frames) - 1) + 1)) % total

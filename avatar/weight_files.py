@@ -83,6 +83,8 @@ def read(files: Files, key: str | None = None) -> dict[str, Tensor]:
     Raises:
         UserError: a file is damaged or has no such key, or an fp8 checkpoint lacks its scales.
     """
+    if key is not None and files.parts[0].suffix != ".pt":
+        raise UserError(f"--key {key}: only .pt files have keys, {files.path} is none")
     tensors: dict[str, Tensor] = {}
     for part in files.parts:
         tensors |= _safetensors(part) if part.suffix == ".safetensors" else _pickled(part, key)

@@ -99,14 +99,18 @@ def load(path: str | Path, preset: str | None = None, key: str | None = None) ->
     told, tensors = metadata(files), read(files, key)
     try:
         if told.get("class") in _CLASSES:
+            if preset is not None:
+                raise UserError(f"--preset {preset}: {path} says itself what it is, leave the preset out")
             config = checkpoint.from_json(
                 _CLASSES[told["class"]][1], json.loads(told["config"]), "its header"
             )
             return Weights(files.path, "avatar", config, "its own header", tensors)
         if any(name.endswith("encoder.conv_in.conv.weight") for name in tensors):
-            return _vae(files, tensors)
+            return _vae(files, tensors, preset)
         if any(name.startswith("x_embedder.") for name in tensors):
             return _diffusers_dit(files, tensors, preset)
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
     if not any(name.startswith("img_in.") for name in tensors):
@@ -129,11 +133,12 @@ def _by_preset(tensors: Mapping[str, Tensor], preset: str | None) -> tuple[DiTCo
     return RELEASES[name].dit, f"preset {name}" + ("" if preset else ", which fits best")
 
 
-def _vae(files: Files, tensors: dict[str, Tensor]) -> Weights:
+def _vae(files: Files, tensors: dict[str, Tensor], preset: str | None) -> Weights:
     """A VAE, alone or among what it was trained with; names do not differ between the layouts."""
     ours = {n.removeprefix("vae."): v for n, v in tensors.items() if n.startswith("vae.")} or tensors
-    config, told_by = RELEASES["hunyuan"].vae, "preset hunyuan"
-    if _class(files) in (diffusers_config.VAE_CLASS, diffusers_config.ORIGINAL_VAE_CLASS):
+    name = preset or "hunyuan"
+    config, told_by = RELEASES[name].vae, f"preset {name}"
+    if preset is None and _class(files) in (diffusers_config.VAE_CLASS, diffusers_config.ORIGINAL_VAE_CLASS):
         config, told_by = diffusers_config.read_vae(files.config or {}), "config.json"
     if len(ours) < len(tensors):
         told_by += f"; left out: {', '.join(sorted(n for n in tensors if not n.startswith('vae.')))}"

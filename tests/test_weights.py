@@ -330,6 +330,15 @@ def test_wrong_files(tmp_path: Path) -> None:
             weights.load(folder)
 
 
+def test_options_without_effect_are_refused(tmp_path: Path) -> None:
+    found = weights.load(original(tmp_path / "states.pt", dits("distilled")[0].state_dict()))
+    weights.write(found, path := tmp_path / "net.safetensors", "avatar")
+    with pytest.raises(UserError, match=r"^--preset hunyuan: .*net\.safetensors says itself what it is"):
+        weights.load(path, preset="hunyuan")
+    with pytest.raises(UserError, match=r"^--key ema: only \.pt files have keys"):
+        weights.load(path, key="ema")
+
+
 def test_outputs_are_not_replaced(tmp_path: Path) -> None:
     found = weights.load(original(tmp_path / "states.pt", dits("distilled")[0].state_dict()))
     with pytest.raises(UserError, match=r"states\.pt: exists already"):
