@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from avatar import cli_signals
 from avatar.errors import UserError
 from avatar.options import DriveOptions
 from avatar.version import __version__
@@ -23,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="One picture and a recording become a talking video.",
 )
+app.add_typer(cli_signals.app, name="signals")
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,11 +1,13 @@
-"""People found by MediaPipe, whose models come with its wheel: BlazePose, face mesh and hands, one person at a
-time, put into the layout of DWPose.
+"""People found by MediaPipe, whose models come with its wheel, in the layout of DWPose.
+
+BlazePose, face mesh and hands look at one person at a time.
 
 Small toes are not known to it. Its face and hands have no scores: they are there with score 1 or not at all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -17,9 +19,11 @@ from avatar.drivers.skeleton import FACE, INDEX, LEFT_HAND, POINTS, RIGHT_HAND
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
+Read = tuple[Array, Array]
 
 LARGEST = 1280  # px, longer frames are reduced: the nets see 256 px of a person
-GREY = 114  # what is painted over the other people
+SETTLE = 3  # passes over a first frame: each looks where the last one's points are, the first at a guess
+LEAST_INSIDE = 0.8  # of the person's width that must be in the strip that is looked at
 # Places in BlazePose's 33 points.
 FROM_BLAZE = {
     "nose": 0, "left_eye": 2, "right_eye": 5, "left_ear": 7, "right_ear": 8,
@@ -63,6 +67,9 @@ class BlazePose:
         with quiet():
             self._finder = SolutionBase(graph_config=graph, outputs=["detections"])
             self._reader = Holistic(model_complexity=1, smooth_landmarks=False)
+            blank = np.zeros((64, 64, 3), np.uint8)
+            self._finder.process({"image": blank})  # the nets are loaded, and say so, by threads of their own
+            self._reader.process(blank)
 
     def settings(self) -> dict[str, str]:
         from mediapipe import __version__
@@ -83,24 +90,44 @@ class BlazePose:
             boxes.append((reach, np.clip(box, 0, [width, height, width, height]).astype(np.float32)))
         return [box for _, box in sorted(boxes, key=lambda item: -item[0])]
 
-    def read(self, frame: Pixels, box: Array, fresh: bool) -> tuple[Array, Array] | None:
-        """As `people.Detector`. The box counts when `fresh`, later the last points say where to look."""
-        if fresh:
-            frame = _alone(frame, box)
-            with quiet():
-                self._reader.reset()
+    def start(self, frame: Pixels, boxes: Sequence[Array], number: int) -> Read | None:
+        """As `people.Detector`: from now on only the strip up to half way to the neighbours is looked at."""
+        middles = [float(box[0] + box[2]) / 2 for box in boxes]
+        own = middles[number]
+        left = max((round((other + own) / 2) for other in middles if other < own), default=0)
+        right = min((round((other + own) / 2) for other in middles if other > own), default=frame.shape[1])
+        self._strip = left, right
         with quiet():
-            found = self._reader.process(_reduced(frame))
+            self._reader.reset()
+            for _ in range(SETTLE):
+                read = self._look(frame)
+        return read
+
+    def read(self, frame: Pixels, box: Array) -> Read | None:
+        """As `people.Detector`; the last frame told where to look. None once the box left the strip."""
+        left, right = self._strip
+        inside = min(float(box[2]), right) - max(float(box[0]), left)
+        return self._look(frame) if inside > LEAST_INSIDE * float(box[2] - box[0]) else None
+
+    def _look(self, frame: Pixels) -> Read | None:
+        left, right = self._strip
+        found = self._reader.process(_reduced(frame[:, left:right]))
         if not found.pose_landmarks:
             return None
-        size = np.array([frame.shape[1], frame.shape[0]], np.float32)
+        size = np.array([right - left, frame.shape[0]], np.float32)
+        parts = {
+            name: None if not landmarks else _points(landmarks) * size + np.array([left, 0], np.float32)
+            for name, landmarks in (
+                ("face", found.face_landmarks),
+                ("left", found.left_hand_landmarks),
+                ("right", found.right_hand_landmarks),
+            )
+        }
         return to_layout(
-            _points(found.pose_landmarks) * size,
+            _points(found.pose_landmarks) * size + np.array([left, 0], np.float32),
             np.array([point.visibility for point in found.pose_landmarks.landmark], np.float32),
-            size,
-            face=None if not found.face_landmarks else _points(found.face_landmarks) * size,
-            left=None if not found.left_hand_landmarks else _points(found.left_hand_landmarks) * size,
-            right=None if not found.right_hand_landmarks else _points(found.right_hand_landmarks) * size,
+            np.array([frame.shape[1], frame.shape[0]], np.float32),
+            **parts,
         )
 
 
@@ -144,11 +171,3 @@ def _reduced(frame: Pixels) -> Pixels:
     if scale >= 1:
         return np.ascontiguousarray(frame)
     return cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.uint8)
-
-
-def _alone(frame: Pixels, box: Array) -> Pixels:
-    """The frame with nothing outside of a box."""
-    left, top, right, bottom = (round(float(value)) for value in box)
-    out = np.full_like(frame, GREY)
-    out[top:bottom, left:right] = frame[top:bottom, left:right]
-    return out

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
+Rows = NDArray[np.int64]
 Read = tuple[Array, Array]
 
 LEAST_SEEN = 4  # body points, fewer are no person
@@ -45,11 +46,12 @@ class Detector(Protocol):
         """Boxes of all people in a frame, the largest first."""
         ...
 
-    def read(self, frame: Pixels, box: Array, fresh: bool) -> Read | None:
-        """Keypoints (134, 2) and scores (134,) of the person in a box; None if there is nobody.
+    def start(self, frame: Pixels, boxes: Sequence[Array], number: int) -> Read | None:
+        """Keypoints (134, 2) and scores (134,) of one of the people just found; None if there is nobody."""
+        ...
 
-        `fresh` says that the person is not the one of the last call, or was lost since.
-        """
+    def read(self, frame: Pixels, box: Array) -> Read | None:
+        """The same in the next frame, in which the person is somewhere in the box."""
         ...
 
 
@@ -93,7 +95,7 @@ def follow(
     for t, frame in enumerate(frames):
         read = None
         if box is not None and not lost:
-            read = _believed(detector.read(frame, _widened(box, frame), fresh=False), box)
+            read = _believed(detector.read(frame, _widened(box, frame)), box)
         if read is None:
             boxes = detector.find(frame)
             if box is None:
@@ -101,8 +103,7 @@ def follow(
             else:
                 chosen = _nearest(boxes, box, (lost + 1) / fps)
             if chosen is not None:
-                others = [other for at, other in enumerate(boxes) if at != chosen]
-                read = _believed(detector.read(frame, _apart(boxes[chosen], others), fresh=True), None)
+                read = _believed(detector.start(frame, boxes, chosen), None)
         lost = 0 if read is not None else lost + 1
         box = box if read is None else _around(*read)
         reads.append(read)
@@ -121,11 +122,11 @@ def _choose(boxes: Sequence[Array], number: int, name: str, frame: int) -> int:
     listed = "; ".join(f"{at}: {','.join(str(round(v)) for v in box)}" for at, box in enumerate(boxes))
     if number >= len(boxes):
         raise UserError(
-            f"{name}: there is no person {number} in frame {frame}; found (number: left,top,right,bottom) {listed}"
+            f"{name}: there is no person {number} in frame {frame}; found (left,top,right,bottom) {listed}"
         )
     if len(boxes) > 1:
         logger.warning(
-            "%s: %d people in frame %d, number %d is followed (number: left,top,right,bottom) %s",
+            "%s: %d people in frame %d, number %d is followed (left,top,right,bottom) %s",
             name, len(boxes), frame, number, listed,
         )  # fmt: skip
     return number
@@ -163,19 +164,6 @@ def _widened(box: Array, frame: Pixels) -> Array:
     return np.clip(box + margin, 0, [width, height, width, height]).astype(np.float32)
 
 
-def _apart(box: Array, others: Sequence[Array]) -> Array:
-    """The box without what lies beyond the middle between this person and another."""
-    left, top, right, bottom = box.tolist()
-    middle = _middle(box)[0]
-    for other in others:
-        beside = _middle(other)[0]
-        if beside < middle:
-            left = max(left, (beside + middle) / 2)
-        else:
-            right = min(right, (beside + middle) / 2)
-    return np.array([left, top, right, bottom], np.float32)
-
-
 def _middle(box: Array) -> Array:
     return (box[:2] + box[2:]) / 2
 
@@ -193,21 +181,19 @@ def fill_gaps(followed: Followed, fps: float, name: str = "video") -> tuple[Arra
     keypoints, scores = followed.keypoints.copy(), followed.scores.copy()
     rows, longest = np.arange(len(keypoints)), max(1, round(BRIDGED * fps))
     whole = np.flatnonzero(followed.found)
+    last_found, next_found = _neighbours(whole, rows)
     for point in range(keypoints.shape[1]):
         seen = np.flatnonzero(scores[:, point] >= SEEN)
         if not len(seen):
             continue
-        before = seen[np.clip(np.searchsorted(seen, rows, "right") - 1, 0, None)]
-        after = seen[np.clip(np.searchsorted(seen, rows), None, len(seen) - 1)]
+        before, after = _neighbours(seen, rows)
         begin = np.clip(after - longest, before, None)
         share = np.clip((rows - begin) / np.maximum(after - begin, 1), 0, 1)[:, None]
         guess = (1 - share) * keypoints[before, point] + share * keypoints[after, point]
         inside = (before < rows) & (rows < after)
         bridged = inside & (after - before - 1 <= longest)
-        # A point is filled in all the time that the person is lost if it was in sight around that time.
-        around = np.isin(before, whole) & ~followed.found
-        edges = [scores[_next_to(whole, rows, side), point] >= SEEN for side in ("left", "right")]
-        held = around & edges[0] & edges[1]
+        # While the person is lost, the points that were in sight right before and right after are held.
+        held = ~followed.found & np.isin(last_found, seen) & np.isin(next_found, seen)
         filled = (bridged | held) & (scores[:, point] < SEEN)
         keypoints[filled, point] = guess[filled]
         scores[filled, point] = GUESSED
@@ -215,16 +201,15 @@ def fill_gaps(followed: Followed, fps: float, name: str = "video") -> tuple[Arra
         logger.warning(
             "%s: the person is lost from %.2f s to %.2f s, there the pose is %s",
             name, first / fps, (last + 1) / fps,
-            "bridged" if last + 1 - first <= longest and 0 < first and last + 1 < len(rows) else "held",
+            "bridged" if last + 1 - first <= longest and first > 0 and last + 1 < len(rows) else "held",
         )  # fmt: skip
     return keypoints, scores
 
 
-def _next_to(whole: NDArray[np.int64], rows: NDArray[np.int64], side: str) -> NDArray[np.int64]:
-    """The last frame with the person before each row, or the first after it; the only one at the ends."""
-    if side == "left":
-        return whole[np.clip(np.searchsorted(whole, rows, "right") - 1, 0, None)]
-    return whole[np.clip(np.searchsorted(whole, rows), None, len(whole) - 1)]
+def _neighbours(places: Rows, rows: Rows) -> tuple[Rows, Rows]:
+    """The last of `places` up to each row and the first from it on; where there is none, the nearest."""
+    before = places[np.clip(np.searchsorted(places, rows, "right") - 1, 0, None)]
+    return before, places[np.clip(np.searchsorted(places, rows), None, len(places) - 1)]
 
 
 def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
