@@ -41,6 +41,7 @@ FROM_MESH = (
     61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181,
     78, 82, 13, 312, 308, 317, 14, 87,
 )  # fmt: skip
+MIDDLES = {"nose": (1,), "right_eye": (33, 133), "left_eye": (362, 263)}  # means of these of the mesh
 FINDER = """
 input_stream: "image"
 output_stream: "detections"
@@ -154,6 +155,9 @@ def to_layout(
     shoulders = [INDEX["left_shoulder"], INDEX["right_shoulder"]]
     keypoints[INDEX["neck"]] = keypoints[shoulders].mean(0)
     scores[INDEX["neck"]] = scores[shoulders].min()
+    if face is not None:  # it is surer of the middle of the face than BlazePose
+        for name, corners in MIDDLES.items():
+            keypoints[INDEX[name]] = face[list(corners)].mean(0)
     rest = ((FACE, None if face is None else face[list(FROM_MESH)]), (LEFT_HAND, left), (RIGHT_HAND, right))
     for places, points in rest:
         if points is not None:

@@ -21,7 +21,8 @@ STANDING = {
     "nose": (0, -0.6), "neck": (0, 0), "left_eye": (0.1, -0.7), "right_eye": (-0.1, -0.7),
     "left_ear": (0.25, -0.65), "right_ear": (-0.25, -0.65),
     "left_shoulder": (0.5, 0), "right_shoulder": (-0.5, 0),
-    "left_elbow": (0.6, 0.8), "right_elbow": (-0.6, 0.8), "left_wrist": (0.7, 1.5), "right_wrist": (-0.7, 1.5), "left_hip": (0.3, 1.4), "right_hip": (-0.3, 1.4),
+    "left_elbow": (0.6, 0.8), "right_elbow": (-0.6, 0.8),
+    "left_wrist": (0.7, 1.5), "right_wrist": (-0.7, 1.5), "left_hip": (0.3, 1.4), "right_hip": (-0.3, 1.4),
     "left_knee": (0.3, 2.4), "right_knee": (-0.3, 2.4), "left_ankle": (0.3, 3.4), "right_ankle": (-0.3, 3.4),
 }  # fmt: skip
 
