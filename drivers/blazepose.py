@@ -7,6 +7,7 @@ Small toes are not known to it. Its face and hands have no scores: they are ther
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +23,9 @@ Pixels = NDArray[np.uint8]
 Read = tuple[Array, Array]
 
 LARGEST = 1280  # px, longer frames are reduced: the nets see 256 px of a person
-SETTLE = 3  # passes over a first frame: each looks where the last one's points are, the first at a guess
+SETTLE = 2  # passes over a first frame: the second looks where the first one's points are
+WIDE = 1.3  # width / height from which squares of a frame are looked at
+SAME = 0.5  # of a body's reach, two finds closer to each other are one person
 LEAST_INSIDE = 0.8  # of the person's width that must be in the strip that is looked at
 # Places in BlazePose's 33 points.
 FROM_BLAZE = {
@@ -78,26 +81,43 @@ class BlazePose:
         return {"detector": self.name, "version": __version__, "layout": "1"}
 
     def find(self, frame: Pixels) -> list[Array]:
-        """Boxes of all people, the largest first: squares around the hips that hold the whole body."""
+        """Boxes of all people, the largest first: squares around the hips that hold the whole body.
+
+        The finder sees 224 px: a wide frame is also shown to it in overlapping squares.
+        """
         height, width = frame.shape[:2]
+        people: list[tuple[float, Array]] = []
         with quiet():
-            found = self._finder.process({"image": _reduced(frame)}).detections or []
-        boxes = []
-        for detection in found:
-            points = detection.location_data.relative_keypoints
-            hips, rim = (np.array([point.x * width, point.y * height]) for point in points[:2])
-            reach = np.linalg.norm(rim - hips)
-            box = np.concatenate([hips - reach, hips + reach])
-            boxes.append((reach, np.clip(box, 0, [width, height, width, height]).astype(np.float32)))
-        return [box for _, box in sorted(boxes, key=lambda item: -item[0])]
+            for left, right in [(0, width), *_squares(width, height)]:
+                for detection in (
+                    self._finder.process({"image": _reduced(frame[:, left:right])}).detections or []
+                ):
+                    points = detection.location_data.relative_keypoints
+                    scale = np.array([right - left, height])
+                    hips, rim = (np.array([point.x, point.y]) * scale + [left, 0] for point in points[:2])
+                    people.append((float(np.linalg.norm(rim - hips)), hips))
+        boxes: list[Array] = []
+        kept: list[Array] = []
+        for reach, hips in sorted(people, key=lambda person: -person[0]):
+            if all(np.linalg.norm(hips - other) > SAME * reach for other in kept):
+                kept.append(hips)
+                box = np.concatenate([hips - reach, hips + reach])
+                boxes.append(np.clip(box, 0, [width, height, width, height]).astype(np.float32))
+        return boxes
 
     def start(self, frame: Pixels, boxes: Sequence[Array], number: int) -> Read | None:
-        """As `people.Detector`: from now on only the strip up to half way to the neighbours is looked at."""
+        """As `people.Detector`: from now on only a strip around the person is looked at.
+
+        It is at least square, and ends half way to the neighbours.
+        """
+        height, width = frame.shape[:2]
         middles = [float(box[0] + box[2]) / 2 for box in boxes]
         own = middles[number]
-        left = max((round((other + own) / 2) for other in middles if other < own), default=0)
-        right = min((round((other + own) / 2) for other in middles if other > own), default=frame.shape[1])
-        self._strip = left, right
+        half = max(height / 2, float(boxes[number][2] - boxes[number][0]))
+        ends = [(other + own) / 2 for other in middles if other != own]
+        left = max([0.0, own - half, *(end for end in ends if end < own)])
+        right = min([float(width), own + half, *(end for end in ends if end > own)])
+        self._strip = round(left), round(right)
         with quiet():
             self._reader.reset()
             for _ in range(SETTLE):
@@ -168,6 +188,15 @@ def to_layout(
 
 def _points(landmarks: Any) -> Array:
     return np.array([(point.x, point.y) for point in landmarks.landmark], np.float32)
+
+
+def _squares(width: int, height: int) -> list[tuple[int, int]]:
+    """First and last column of squares of the frame's height that cover it and overlap by half; none for one
+    that is hardly wider than that."""
+    if width < WIDE * height:
+        return []
+    count = math.ceil(2 * width / height) - 1
+    return [(round(left), round(left) + height) for left in np.linspace(0, width - height, count)]
 
 
 def _reduced(frame: Pixels) -> Pixels:

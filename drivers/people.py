@@ -27,9 +27,7 @@ LEAST_SEEN = 4  # body points, fewer are no person
 MARGIN = 0.1  # of its size, how much wider than the seen points the next frame's box is, on each side
 JUMP = 0.5  # of its longer side, a box that moves further between two frames is another person's
 REACH, WALK = 1.0, 1.0  # of the box's longer side, and more of it a second: where a lost person may turn up
-BRIDGED = (
-    1.0  # s, longest gap that is bridged in a straight line; a longer one holds, then moves in this time
-)
+BRIDGED = 1.0  # s, longest gap that is bridged in a straight line; a longer one holds, then moves so long
 GUESSED = 0.35  # score of points that were filled in: little, but over SEEN
 
 
@@ -194,7 +192,7 @@ def fill_gaps(followed: Followed, fps: float, name: str = "video") -> tuple[Arra
         bridged = inside & (after - before - 1 <= longest)
         # While the person is lost, the points that were in sight right before and right after are held.
         held = ~followed.found & np.isin(last_found, seen) & np.isin(next_found, seen)
-        filled = (bridged | held) & (scores[:, point] < SEEN)
+        filled = bridged | held
         keypoints[filled, point] = guess[filled]
         scores[filled, point] = GUESSED
     for first, last in _runs(~followed.found):

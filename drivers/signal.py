@@ -68,12 +68,16 @@ class Signal:
         """All tracks by name."""
         return {name: getattr(self, name) for name in self.SHAPES}
 
+    def _with(self: S, tracks: Tracks, **fields: Any) -> S:
+        """The signal with other tracks and fields."""
+        return replace(self, **fields, **dict[str, Any](tracks))
+
     # ---- one signal ----------------------------------------------------------------------------
 
     def at_rows(self: S, rows: NDArray[np.integer]) -> S:
         """The signal made of these frames, at the same frame rate."""
         moved = {name: track[rows] for name, track in self.tracks.items()}
-        return replace(self, strength=self.strength[rows], **moved)
+        return self._with(moved, strength=self.strength[rows])
 
     def cut(self: S, start: Seconds = 0, stop: Seconds | None = None) -> S:
         """The frames with start <= time < stop, in seconds; without `stop`, to the end.
@@ -119,7 +123,7 @@ class Signal:
         shares = np.stack([1 - late, late])
         weights = {name: np.repeat(shares[..., None], shape[0], 2) for name, shape in self.SHAPES.items()}
         strength = (1 - late) * self.strength[low] + late * self.strength[high]
-        return replace(self, fps=fps, strength=strength, **self._average(ends, weights))
+        return self._with(self._average(ends, weights), fps=fps, strength=strength)
 
     def smoothed(self: S, min_cutoff: float = 1.5, beta: float = 1.0) -> S:
         """One-euro smoothed without lag, every element on its own; see `smooth.one_euro`."""
@@ -129,7 +133,7 @@ class Signal:
             ).reshape(track.shape)
             for name, track in self.tracks.items()
         }
-        return replace(self, **moved)
+        return self._with(moved)
 
     def scaled(self: S, strength: float | Sequence[tuple[Seconds, float]]) -> S:
         """The signal with its strength multiplied by a number, or by a curve over time.
@@ -172,7 +176,7 @@ class Signal:
             self._check_kin(other)
         parts = [self, *(other.resampled(self.fps) for other in others)]
         tracks = {name: np.concatenate([part.tracks[name] for part in parts]) for name in self.SHAPES}
-        return replace(self, strength=np.concatenate([part.strength for part in parts]), **tracks)
+        return self._with(tracks, strength=np.concatenate([part.strength for part in parts]))
 
     def mixed(self: S, others: Sequence[S], weights: Sequence[float]) -> S:
         """The weighted mean of this signal and the others at this one's frame rate, as long as the longest.
@@ -209,7 +213,7 @@ class Signal:
         }
         tracks = self._average([part.tracks for part in parts], counts)
         mask = frozenset().union(*(part.mask for part in parts))
-        return replace(self, strength=(share * strength).sum(0) / share.sum(0), mask=mask, **tracks)
+        return self._with(tracks, strength=(share * strength).sum(0) / share.sum(0), mask=mask)
 
     def _check_kin(self, other: Signal, masks: bool = True) -> None:
         if other.KIND != self.KIND:

@@ -93,6 +93,21 @@ def test_a_jump_to_another_place_is_not_the_same_person() -> None:
     assert follow(frames, Blocks(), FPS).found.tolist() == [True, True, True, False, False]
 
 
+def test_somebody_else_who_is_read_instead_is_not_believed() -> None:
+    class Wandering(Blocks):
+        """Begins where it is told, then reads the rightmost block of the frame."""
+
+        def start(self, frame: Pixels, boxes: Sequence[Array], number: int) -> tuple[Array, Array]:
+            return super().read(frame, boxes[number])
+
+        def read(self, frame: Pixels, box: Array) -> tuple[Array, Array]:
+            return super().read(frame, max(self.find(frame), key=lambda other: float(other[0])))
+
+    frames = film((BIG, [20.0, 22, 24, 26]), (SMALL, [None, None, 150, 150]))
+    assert Wandering().read(frames[2], np.zeros(4, np.float32))[0][0, 0] == 150
+    assert lefts(follow(frames, Wandering(), FPS)) == [20, 22, 24, 26]
+
+
 def test_who_appears_late_is_followed_from_then_on() -> None:
     frames = film((BIG, [None, None, 40, 42]))
     followed = follow(frames, Blocks(), FPS)
@@ -160,10 +175,11 @@ def test_a_single_point_is_bridged_when_it_is_missing_for_a_short_time_only() ->
 
 
 def test_a_point_that_was_out_of_sight_before_is_not_made_up_while_the_person_is_lost() -> None:
-    track = walk(20, [8, 9])
-    track.scores[:, 13] = 0
+    track = walk(30, range(8, 20))
+    track.scores[:, 13], track.scores[:8, 12], track.scores[20:, 11] = 0, 0, 0
     _, scores = fill_gaps(track, FPS)
-    assert (scores[:, 13] == 0).all() and np.allclose(scores[8:10, 0], GUESSED)
+    assert (scores[:, 13] == 0).all() and (scores[:20, 12] == 0).all() and (scores[8:, 11] == 0).all()
+    assert np.allclose(scores[8:20, 0], GUESSED)
 
 
 def test_nothing_is_said_or_changed_when_nothing_is_missing(caplog: pytest.LogCaptureFixture) -> None:

@@ -138,6 +138,17 @@ def test_of_two_people_one_is_taken(
         picture_pose(both, detector, "2", "both.png")
 
 
+def test_in_a_wide_picture_everybody_is_found(astronaut: Pixels, detector: BlazePose) -> None:
+    wide = np.full((420, 1300, 3), 90, np.uint8)
+    for left, side in ((0, 340), (450, 400), (960, 340)):
+        wide[420 - side :, left : left + side] = cv2.resize(
+            astronaut, (side, side), interpolation=cv2.INTER_AREA
+        )
+    noses = [picture_pose(wide, detector, str(number)).keypoints[0, 0, 0] for number in range(3)]
+    expected = [left + NOSE[0] * side / 512 for left, side in ((0, 340), (450, 400), (960, 340))]
+    assert np.abs(np.sort(noses) - expected).max() < 5
+
+
 def test_a_person_who_is_lost_for_a_while_is_bridged(
     tmp_path: Path, astronaut: Pixels, detector: BlazePose, caplog: pytest.LogCaptureFixture
 ) -> None:

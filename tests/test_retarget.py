@@ -127,7 +127,8 @@ def test_a_point_that_the_driver_never_shows_is_where_the_reference_has_it() -> 
 def test_the_neck_may_be_missing_for_a_while() -> None:
     frames = [person(100, (320 + 10 * t, 100)) for t in range(5)]
     out = retarget(hidden(signal(frames), "neck", frames=slice(0, 2)), REFERENCE)
-    assert np.allclose(np.diff(out.keypoints[:, INDEX["nose"], 0]), 4, atol=1e-2)
+    for name in ("nose", "neck", "left_ankle"):
+        assert np.allclose(np.diff(out.keypoints[:, INDEX[name], 0]), 4, atol=1e-2)
     assert np.allclose(
         out.keypoints[2, INDEX["neck"]], [300, 200], atol=1e-2
     )  # aligned where it is first seen
@@ -155,6 +156,16 @@ def test_a_foreshortened_limb_of_the_reference_does_not_shrink_the_drivers() -> 
     assert np.allclose(
         length(out, "left_elbow", "left_wrist"), 0.5 * 0.4 * length(driver, "left_elbow", "left_wrist")
     )
+
+
+def test_a_driver_whose_arm_points_at_the_camera_at_first_has_its_length_later() -> None:
+    folded = person(100, (320, 100))
+    for side in ("left", "right"):
+        folded[INDEX[f"{side}_wrist"]] = folded[INDEX[f"{side}_elbow"]] + [0, 5]
+    out = retarget(signal([folded] * 5 + [person(100, (320, 100))] * 5), REFERENCE)
+    pair = "left_elbow", "left_wrist"
+    assert np.allclose(length(out, *pair)[5:], length(REFERENCE, *pair), rtol=0.01)
+    assert np.allclose(length(out, *pair)[:5], 2, atol=0.05)  # 5 px of the driver, scaled by 0.4
 
 
 def test_what_has_nothing_in_common_is_refused() -> None:

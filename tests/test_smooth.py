@@ -27,9 +27,9 @@ def noise(frames: int = 200) -> NDArray:
 
 def test_what_rests_stays_and_noise_is_damped() -> None:
     assert np.array_equal(smooth(np.full(20, 3.0)), np.full(20, 3.0, np.float32))
-    # A pass with share a = turn / (1 + turn), turn = 2 pi cutoff / fps, lets a / (2 - a) of white
-    # noise's power through: 0.112 for 1 Hz. Two passes share the frame itself, weight a each: their mean has the
-    # power (0.112 + a ** 2) / 2 = 0.076, the amplitude 0.28.
+    # A pass with share a = turn / (1 + turn), turn = 2 pi cutoff / fps, lets a / (2 - a) of the power of
+    # white noise through: 0.112 for 1 Hz. Two passes share the frame itself, weight a each: their mean has
+    # the power (0.112 + a ** 2) / 2 = 0.076, the amplitude 0.28.
     assert 0.2 < smooth(noise())[20:-20].std() / noise().std() < 0.34
 
 
