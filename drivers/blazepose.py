@@ -24,9 +24,8 @@ Read = tuple[Array, Array]
 
 LARGEST = 1280  # px, longer frames are reduced: the nets see 256 px of a person
 SETTLE = 2  # passes over a first frame: the second looks where the first one's points are
-WIDE = 1.3  # width / height from which squares of a frame are looked at
-SAME = 0.5  # of a body's reach, two finds closer to each other are one person
-LEAST_INSIDE = 0.8  # of the person's width that must be in the strip that is looked at
+WIDE = 1.3  # width / height from which a frame is looked at in squares
+SAME = 0.25  # of a body's reach from hips to hand, two chests closer to each other are one person's
 # Places in BlazePose's 33 points.
 FROM_BLAZE = {
     "nose": 0, "left_eye": 2, "right_eye": 5, "left_ear": 7, "right_ear": 8,
@@ -83,27 +82,28 @@ class BlazePose:
     def find(self, frame: Pixels) -> list[Array]:
         """Boxes of all people, the largest first: squares around the hips that hold the whole body.
 
-        The finder sees 224 px: a wide frame is also shown to it in overlapping squares.
+        The finder sees 224 px: a wide frame is shown to it in overlapping squares. What it says of hips that
+        are out of the picture is a guess; the middle of the shoulders tells people apart.
         """
         height, width = frame.shape[:2]
-        people: list[tuple[float, Array]] = []
+        people = []
         with quiet():
-            for left, right in [(0, width), *_squares(width, height)]:
-                for detection in (
-                    self._finder.process({"image": _reduced(frame[:, left:right])}).detections or []
-                ):
-                    points = detection.location_data.relative_keypoints
+            for left, right in _squares(width, height):
+                found = self._finder.process({"image": _reduced(frame[:, left:right])}).detections or []
+                for detection in found:
                     scale = np.array([right - left, height])
-                    hips, rim = (np.array([point.x, point.y]) * scale + [left, 0] for point in points[:2])
-                    people.append((float(np.linalg.norm(rim - hips)), hips))
-        boxes: list[Array] = []
-        kept: list[Array] = []
-        for reach, hips in sorted(people, key=lambda person: -person[0]):
-            if all(np.linalg.norm(hips - other) > SAME * reach for other in kept):
-                kept.append(hips)
-                box = np.concatenate([hips - reach, hips + reach])
-                boxes.append(np.clip(box, 0, [width, height, width, height]).astype(np.float32))
-        return boxes
+                    points = [(point.x, point.y) for point in detection.location_data.relative_keypoints]
+                    hips, rim, chest = np.array(points[:3]) * scale + [left, 0]
+                    people.append((detection.score[0], float(np.linalg.norm(rim - hips)), hips, chest))
+        kept: list[tuple[float, Array, Array]] = []
+        for _, reach, hips, chest in sorted(people, key=lambda person: -person[0]):
+            if all(np.linalg.norm(chest - other) > SAME * max(reach, others) for others, _, other in kept):
+                kept.append((reach, hips, chest))
+        boxes = [
+            np.concatenate([hips - reach, hips + reach])
+            for reach, hips, _ in sorted(kept, key=lambda one: -one[0])
+        ]
+        return [np.clip(box, 0, [width, height, width, height]).astype(np.float32) for box in boxes]
 
     def start(self, frame: Pixels, boxes: Sequence[Array], number: int) -> Read | None:
         """As `people.Detector`: from now on only a strip around the person is looked at.
@@ -125,10 +125,8 @@ class BlazePose:
         return read
 
     def read(self, frame: Pixels, box: Array) -> Read | None:
-        """As `people.Detector`; the last frame told where to look. None once the box left the strip."""
-        left, right = self._strip
-        inside = min(float(box[2]), right) - max(float(box[0]), left)
-        return self._look(frame) if inside > LEAST_INSIDE * float(box[2] - box[0]) else None
+        """As `people.Detector`; where to look is known from the last frame."""
+        return self._look(frame)
 
     def _look(self, frame: Pixels) -> Read | None:
         left, right = self._strip
@@ -191,10 +189,10 @@ def _points(landmarks: Any) -> Array:
 
 
 def _squares(width: int, height: int) -> list[tuple[int, int]]:
-    """First and last column of squares of the frame's height that cover it and overlap by half; none for one
-    that is hardly wider than that."""
+    """First and last column of squares of the frame's height that cover it and overlap by half; of the whole
+    frame when it is hardly wider than that."""
     if width < WIDE * height:
-        return []
+        return [(0, width)]
     count = math.ceil(2 * width / height) - 1
     return [(round(left), round(left) + height) for left in np.linspace(0, width - height, count)]
 

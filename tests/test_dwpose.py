@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from onnx_file import write_net
+from onnx_file import write_constants, write_net
 
 from avatar.drivers.dwpose import DWPose
 from avatar.drivers.people import follow
@@ -30,13 +30,13 @@ def folder(tmp_path: Path) -> Path:
     """Nets that find BOXES, and 133 points of which number n lies at column 100 + n, row 2 n of 288 x 384."""
     pytest.importorskip("rtmlib")
     found = np.array([[(*box, 0.9) for box in BOXES]], np.float32)  # FRAME fills 640 x 640 without scaling
-    write_net(tmp_path / "yolox_l.onnx", (1, 3, 640, 640), {"boxes": found})
+    write_constants(tmp_path / "yolox_l.onnx", (1, 3, 640, 640), {"boxes": found})
     across, down = np.zeros((1, 133, 576), np.float32), np.zeros((1, 133, 768), np.float32)
     points = np.arange(133)
     across[0, points, 2 * (100 + points)] = down[0, points, 4 * points] = 0.8  # two bins a pixel
     across[0, COCO["left_ear"]] *= 0.1
     down[0, COCO["left_ear"]] *= 0.1
-    write_net(tmp_path / "dw-ll_ucoco_384.onnx", (1, 3, 384, 288), {"x": across, "y": down})
+    write_constants(tmp_path / "dw-ll_ucoco_384.onnx", (1, 3, 384, 288), {"x": across, "y": down})
     return tmp_path
 
 
@@ -51,6 +51,22 @@ def expected(point: int, box: tuple[float, ...]) -> NDArray[np.float64]:
 def test_people_are_found_the_largest_first(folder: Path) -> None:
     boxes = DWPose(folder).find(FRAME)
     assert np.allclose(boxes, [BOXES[1], BOXES[0]], atol=1e-3)
+
+
+def test_pictures_are_given_as_opencv_reads_them(folder: Path) -> None:
+    # A net whose one box has the means of the channels as left, top and right, and 300 as the bottom.
+    constants = {
+        "row": np.array([1, 1, 3], np.int64),
+        "rest": np.array([[[300, 0.9]]], np.float32),
+    }
+    nodes = [
+        ("GlobalAveragePool", ("picture",), "means"),
+        ("Reshape", ("means", "row"), "corner"),
+        ("Concat", ("corner", "rest"), "boxes"),
+    ]
+    write_net(folder / "yolox_l.onnx", (1, 3, 640, 640), constants, nodes, {"boxes": (1, 1, 5)})
+    frame = np.zeros((640, 640, 3), np.uint8) + np.array([200, 120, 40], np.uint8)  # red, green, blue
+    assert np.allclose(DWPose(folder).find(frame), [[40, 120, 200, 300]], atol=0.01)
 
 
 def test_points_are_put_into_the_layout(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,7 +94,7 @@ def test_a_person_is_followed(folder: Path) -> None:
 
 def test_the_nets_are_known_by_their_content(folder: Path) -> None:
     before = DWPose(folder).settings()
-    write_net(folder / "yolox_l.onnx", (1, 3, 640, 640), {"boxes": np.zeros((1, 1, 5), np.float32)})
+    write_constants(folder / "yolox_l.onnx", (1, 3, 640, 640), {"boxes": np.zeros((1, 1, 5), np.float32)})
     after = DWPose(folder).settings()
     assert before["finder"] != after["finder"] and before["reader"] == after["reader"]
 

@@ -149,6 +149,19 @@ def test_in_a_wide_picture_everybody_is_found(astronaut: Pixels, detector: Blaze
     assert np.abs(np.sort(noses) - expected).max() < 5
 
 
+def test_who_walks_through_a_wide_picture_is_one_person(
+    astronaut: Pixels, detector: BlazePose, caplog: pytest.LogCaptureFixture
+) -> None:
+    small = cv2.resize(astronaut, (400, 400), interpolation=cv2.INTER_AREA)
+    frames = np.full((18, 400, 1400, 3), 90, np.uint8)
+    places = np.arange(18) * 55
+    for frame, left in zip(frames, places, strict=True):
+        frame[:, left : left + 400] = small
+    found = follow(frames, detector, 25.0)
+    assert found.found.all() and caplog.text == ""
+    assert np.abs(found.keypoints[:, 0, 0] - places - NOSE[0] * 400 / 512).max() < 5
+
+
 def test_a_person_who_is_lost_for_a_while_is_bridged(
     tmp_path: Path, astronaut: Pixels, detector: BlazePose, caplog: pytest.LogCaptureFixture
 ) -> None:
