@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from numpy.typing import NDArray
 
 TYPES = {"float32": 1, "int64": 7}  # onnx.TensorProto.DataType
