@@ -1,6 +1,7 @@
 """One picture and a driving signal become a video of that person."""
 
 import os
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from avatar.version import __version__
 
 if TYPE_CHECKING:
     from avatar.animator import Animator, Clip
+    from avatar.drivers.pose import PoseSignal
 
 if find_spec("avatar.backbone") is None:
     raise ImportError("this is an uninstalled checkout: run `pip install -e .` in it, then import again")
@@ -18,13 +20,13 @@ if find_spec("avatar.backbone") is None:
 # Compiled code goes to the user's cache: beside the sources it would outlive the package and then shadow it.
 os.environ.setdefault("NUMBA_CACHE_DIR", user_cache_dir("avatar-toolkit"))
 
-__all__ = ["Animator", "Clip", "UserError", "__version__"]
+__all__ = ["Animator", "Clip", "PoseSignal", "UserError", "__version__"]
+
+LAZY = {"Animator": "avatar.animator", "Clip": "avatar.animator", "PoseSignal": "avatar.drivers.pose"}
 
 
 def __getattr__(name: str) -> Any:
-    """The names that need torch, imported when they are first used (PEP 562)."""
-    if name not in __all__:
+    """The names that need something heavy, imported when they are first used (PEP 562)."""
+    if name not in LAZY:
         raise AttributeError(f"module 'avatar' has no attribute {name!r}")
-    from avatar import animator
-
-    return getattr(animator, name)
+    return getattr(import_module(LAZY[name]), name)

@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from avatar import cli_signals
 from avatar.errors import UserError
 from avatar.options import DriveOptions
 from avatar.version import __version__
-from avatar.weights_cli import app as weights_app
+from avatar.cli_weights import app as weights_app
 
 DEFAULT = DriveOptions()
 USAGE_ERROR: Any = typer.BadParameter.__base__  # of all misspelt options and values; typer does not name it
@@ -25,6 +26,7 @@ app = typer.Typer(
     help="One picture and a recording become a talking video.",
 )
 app.add_typer(weights_app, name="weights")
+app.add_typer(cli_signals.app, name="signals")
 
 
 def _show_version(wanted: bool) -> None:

@@ -17,7 +17,7 @@ from avatar.writer import VideoWriter, check_output
 
 
 @contextmanager
-def _notes(console: Console) -> Iterator[None]:
+def notes(console: Console) -> Iterator[None]:
     """Show warnings of the library to the user of the command line."""
 
     class Notes(logging.Handler):
@@ -30,6 +30,18 @@ def _notes(console: Console) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
+
+
+def bar(console: Console) -> Progress:
+    """A progress bar that counts frames; a quiet console shows none."""
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("frames,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    return Progress(*columns, console=console, disable=console.quiet)
 
 
 def _plain(value: object) -> str:
@@ -57,7 +69,7 @@ def drive(
     check_file(ref, "picture")
     check_file(audio, "sound")
     console = Console(stderr=True, quiet=quiet, soft_wrap=True, highlight=False, markup=False)
-    with _notes(console), console.status("loading"):
+    with notes(console), console.status("loading"):
         from avatar.animator import Animator
 
         animator = Animator.from_pretrained(preset, device=device, whisper=whisper)
@@ -72,13 +84,6 @@ def drive(
         console.print(f"note: {notice}")
     length = Fraction(session.frames) / session.fps
     writer = VideoWriter(out, size=session.size, fps=session.fps, audio=audio, seconds=length, force=force)
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("frames,"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    with writer, Progress(*columns, console=console, disable=quiet) as progress:
+    with writer, bar(console) as progress:
         for frame in progress.track(session, total=session.frames):
             writer.write(frame)

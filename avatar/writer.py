@@ -24,11 +24,11 @@ TAGS = f"setparams=colorspace={MATRIX}:color_primaries=bt709:color_trc=bt709:ran
 X264 = ["-preset", "veryfast", "-x264-params", "chroma-qp-offset=-6:aq-mode=0"]
 
 
-def check_output(path: str | Path, force: bool = False) -> Path:
-    """The path of a video to be written, or UserError where it can not be: asked before models are loaded."""
+def check_output(path: str | Path, force: bool = False, ending: str = ".mp4") -> Path:
+    """The path of a file to be written, or UserError where it can not be: asked before models are loaded."""
     path = Path(path)
-    if path.suffix.lower() != ".mp4":
-        raise UserError(f"{path}: the output is an mp4 file, give it a name that ends in .mp4")
+    if path.suffix.lower() != ending:
+        raise UserError(f"{path}: can not be the output, give it a name that ends in {ending}")
     if not path.parent.is_dir():
         raise UserError(f"{path.parent}: no such folder, make it first")
     if path.is_dir():

@@ -139,7 +139,7 @@ def cut(image: Pixels, crop: Crop) -> Pixels:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """MediaPipe's C++ parts write start-up notes to file descriptor 2, past Python's sys.stderr."""
     sys.stderr.flush()
     kept = os.dup(2)
@@ -229,7 +229,7 @@ def _overlap(one: Crop, other: Crop) -> float:
 def find_faces(image: Pixels) -> list[Face]:
     """All faces of a picture, the largest first. Landmarks are the mean of repeated passes of the mesh."""
     faces: list[Face] = []
-    with _quiet():
+    with quiet():
         mesh = _mesh()
         for crop in _detect(image):
             mesh.reset()

@@ -27,7 +27,7 @@ from avatar.backbone.vae import CausalVAE
 from avatar.cli import app
 from avatar.errors import UserError
 from avatar.releases import RELEASES, Release
-from avatar.weights_cli import app as weights_app
+from avatar.cli_weights import app as weights_app
 
 Tensors = dict[str, Tensor]
 

@@ -1,0 +1,173 @@
+"""A pose put onto another person: their limb lengths, head size and place, the driver's motion.
+
+The skeleton is a tree that grows from the neck. Every link keeps the direction that it has in the driver and
+is scaled by what the reference's link is to the driver's; the neck moves by the driver's way, scaled. In the
+first frame that shows it, it is where the reference has it. Shapes: T frames, 134 keypoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avatar.drivers.pose import PoseSignal
+from avatar.drivers.skeleton import FACE, FEET, HEAD_POINTS, INDEX, LEFT_HAND, RIGHT_HAND, SEEN
+from avatar.errors import UserError
+
+Array = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+Link = tuple[int, int]  # parent, child
+
+NECK, NOSE = INDEX["neck"], INDEX["nose"]
+EXTENT = 90  # percentile over time of a length in the picture: that of a limb that lies across the view
+WORST = 2.0  # a part's ratio is the body's within this factor; beyond, its limb points at the camera
+
+
+def _sides(parent: str, child: str) -> tuple[Link, ...]:
+    """The link on both sides of the body; the neck has no side."""
+    start = [parent if parent == "neck" else f"{side}_{parent}" for side in ("left", "right")]
+    return tuple((INDEX[p], INDEX[f"{s}_{child}"]) for p, s in zip(start, ("left", "right"), strict=True))
+
+
+# Parents come before their children.
+LIMBS: dict[str, tuple[Link, ...]] = {
+    "neck": ((NECK, NOSE),),
+    "shoulders": _sides("neck", "shoulder"),
+    "upper arms": _sides("shoulder", "elbow"),
+    "forearms": _sides("elbow", "wrist"),
+    "torso": _sides("neck", "hip"),
+    "thighs": _sides("hip", "knee"),
+    "shins": _sides("knee", "ankle"),
+}
+# Parts that keep their shape and are scaled as one, by the spread of their points.
+SHAPES: dict[str, tuple[tuple[Link, ...], ...]] = {
+    "head": (tuple((NOSE, point) for point in (*HEAD_POINTS[1:], *FACE)),),
+    "hands": tuple(
+        tuple((INDEX[f"{side}_wrist"], point) for point in points)
+        for side, points in (("left", LEFT_HAND), ("right", RIGHT_HAND))
+    ),
+    "feet": tuple(
+        tuple((INDEX[f"{side}_ankle"], INDEX[name]) for name in FEET if name.startswith(side))
+        for side in ("left", "right")
+    ),
+}
+
+
+def retarget(driver: PoseSignal, reference: PoseSignal) -> PoseSignal:
+    """The driver's motion on the body and in the frame of the reference.
+
+    A point that is missing in the driver goes where its parent goes, at its last known distance, and stays
+    missing by its score.
+
+    Args:
+        driver: (T, 134) keypoints.
+        reference: its first frame is the person, see `pose.picture_pose`.
+
+    Raises:
+        UserError: the two have neither neck nor nose in common, or no length to compare.
+    """
+    own, own_seen = reference.keypoints[0], reference.scores[0] >= SEEN
+    seen = driver.scores >= SEEN
+    anchor = next((point for point in (NECK, NOSE) if own_seen[point] and seen[:, point].any()), None)
+    if anchor is None:
+        raise UserError(
+            "pose and reference have neither neck nor nose in common, use a reference that shows them"
+        )
+    ratios = _ratios(driver.keypoints, seen, own, own_seen)
+    links = [(name, link) for name, limb in LIMBS.items() for link in limb]
+    links += [(name, link) for name, parts in SHAPES.items() for part in parts for link in part]
+    points = _completed(driver.keypoints, seen, own / ratios["body"], own_seen, [link for _, link in links])
+
+    moved = np.zeros_like(points)
+    moved[:, NECK] = points[:, NECK] * ratios["body"]
+    for name, (parent, child) in links:
+        moved[:, child] = moved[:, parent] + ratios[name] * (points[:, child] - points[:, parent])
+    first = int(seen[:, anchor].argmax())
+    moved += own[anchor] - moved[first, anchor]
+    return replace(driver, keypoints=moved.astype(np.float32), size=reference.size)
+
+
+def _ratios(points: Array, seen: Flags, own: Array, own_seen: Flags) -> dict[str, float]:
+    """Reference / driver of every part's length; "body" is the middle one of the limbs'."""
+    found: dict[str, float] = {}
+    for name, limb in LIMBS.items():
+        pairs = [(_length(own[None], own_seen[None], link), _length(points, seen, link)) for link in limb]
+        both = [(mine, theirs) for mine, theirs in pairs if mine > 0 and theirs > 0]
+        if both:
+            found[name] = sum(mine for mine, _ in both) / sum(theirs for _, theirs in both)
+    for name, parts in SHAPES.items():
+        spreads = [_spread_ratio(points, seen, own, own_seen, [child for _, child in part]) for part in parts]
+        if known := [ratio for ratio in spreads if ratio > 0]:
+            found[name] = float(np.mean(known))
+    if not found:
+        raise UserError(
+            "pose and reference have no limb and no face in common, their sizes can not be compared"
+        )
+    body = float(np.median([found[name] for name in LIMBS if name in found] or [*found.values()]))
+    names = (*LIMBS, *SHAPES)
+    return {"body": body} | {
+        name: float(np.clip(found.get(name, body), body / WORST, body * WORST)) for name in names
+    }
+
+
+def _length(points: Array, seen: Flags, link: Link) -> float:
+    """Of a link over all frames that show both its ends, px; 0 if none does."""
+    both = seen[:, list(link)].all(1)
+    if not both.any():
+        return 0.0
+    lengths = np.linalg.norm(points[both, link[0]] - points[both, link[1]], axis=-1)
+    return float(np.percentile(lengths, EXTENT))
+
+
+def _spread_ratio(points: Array, seen: Flags, own: Array, own_seen: Flags, part: Sequence[int]) -> float:
+    """Reference / driver of the root mean square distance from the middle of a part's points; 0 if unknown.
+
+    Only points count that the reference shows, and frames that show all of those.
+    """
+    common = [point for point in part if own_seen[point] and seen[:, point].any()]
+    frames = seen[:, common].all(1)
+    if len(common) < 2 or not frames.any():
+        return 0.0
+    shown = points[frames][:, common]
+    theirs = np.sqrt(((shown - shown.mean(1, keepdims=True)) ** 2).sum(-1).mean(1))
+    mine = np.sqrt(((own[common] - own[common].mean(0)) ** 2).sum(-1).mean())
+    return float(mine / max(np.percentile(theirs, EXTENT), 1e-6))
+
+
+def _completed(points: Array, seen: Flags, own: Array, own_seen: Flags, links: Sequence[Link]) -> Array:
+    """Keypoints with the missing ones put at their last known distance from their parent.
+
+    A point that the driver never shows has the distance of the reference, `own` in the driver's scale, and if
+    that does not show it either, it lies on its parent.
+    """
+    out = points.copy()
+    out[:, NECK] = _held(points[:, NECK], seen[:, NECK])
+    by_nose = seen[:, NOSE] & ~seen[:, NECK]
+    if by_nose.any():
+        both = seen[:, NOSE] & seen[:, NECK]
+        known = own[NECK] - own[NOSE] if own_seen[[NECK, NOSE]].all() else np.zeros(2, np.float32)
+        offset = (
+            _held(points[:, NECK] - points[:, NOSE], both) if both.any() else np.tile(known, (len(out), 1))
+        )
+        out[by_nose, NECK] = points[by_nose, NOSE] + offset[by_nose]
+    for parent, child in links:
+        both = seen[:, child] & seen[:, parent]
+        if both.any():
+            offset = _held(points[:, child] - points[:, parent], both)
+        else:
+            known = own_seen[child] and own_seen[parent]
+            offset = np.tile(own[child] - own[parent] if known else np.zeros(2), (len(out), 1))
+        missing = ~seen[:, child]
+        out[missing, child] = out[missing, parent] + offset[missing]
+    return out
+
+
+def _held(values: Array, known: Flags) -> Array:
+    """The last known of the values (T, 2) in every frame; before it is known, the first."""
+    if not known.any():
+        return values
+    last = np.maximum.accumulate(np.where(known, np.arange(len(known)), -1))
+    return values[np.where(last < 0, known.argmax(), last)]

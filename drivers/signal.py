@@ -1,0 +1,345 @@
+"""What drives an avatar over time, as a typed record: tracks, frame rate, strength, and regions it may move.
+
+Signals meet by time, never by index: frame i of a signal is the moment i / fps seconds, and holds until the
+next. Shapes: T frames; E the elements of a track (its axis 1), such as keypoints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avatar.drivers.smooth import one_euro
+from avatar.errors import UserError
+
+Array = NDArray[np.float32]
+Tracks = dict[str, Array]
+Seconds = float | Fraction
+S = TypeVar("S", bound="Signal")
+
+VERSION = "1"  # of the file format
+REGIONS = frozenset({"mouth", "eyes", "face", "head", "body"})  # face: what is neither mouth nor eyes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signal:
+    """Base of all signals. A kind of signal adds its tracks, float32 arrays (T, ...), as fields.
+
+    Attributes:
+        fps: frames a second.
+        strength: how much of it is applied, (T,); a number given is the same in all frames.
+        mask: the REGIONS that it may move.
+    """
+
+    KIND: ClassVar[str]
+    SHAPES: ClassVar[Mapping[str, tuple[int, ...]]]  # of every track, without T
+    ELEMENTS: ClassVar[Mapping[str, Mapping[str, Sequence[int]]]]  # track -> region -> places on axis 1
+    FACTS: ClassVar[tuple[str, ...]] = ()  # fields that do not change over time
+
+    fps: Fraction
+    strength: Array = field(default_factory=lambda: np.ones((), np.float32))
+    mask: frozenset[str] = REGIONS
+
+    def __post_init__(self) -> None:
+        strength = np.broadcast_to(np.asarray(self.strength, np.float32), (len(self),))
+        object.__setattr__(self, "strength", strength)
+
+    def __len__(self) -> int:
+        return len(getattr(self, next(iter(self.SHAPES))))
+
+    @property
+    def seconds(self) -> Fraction:
+        """Exact length."""
+        return len(self) / self.fps
+
+    @property
+    def tracks(self) -> Tracks:
+        """All tracks by name."""
+        return {name: getattr(self, name) for name in self.SHAPES}
+
+    def _with(self: S, tracks: Tracks, **fields: Any) -> S:
+        """The signal with other tracks and fields."""
+        return replace(self, **fields, **dict[str, Any](tracks))
+
+    # ---- one signal ----------------------------------------------------------------------------
+
+    def at_rows(self: S, rows: NDArray[np.integer]) -> S:
+        """The signal made of these frames, at the same frame rate."""
+        moved = {name: track[rows] for name, track in self.tracks.items()}
+        return self._with(moved, strength=self.strength[rows])
+
+    def cut(self: S, start: Seconds = 0, stop: Seconds | None = None) -> S:
+        """The frames with start <= time < stop, in seconds; without `stop`, to the end.
+
+        Raises:
+            UserError: nothing lies between them.
+        """
+        first = math.ceil(exactly(start) * self.fps)
+        last = len(self) if stop is None else min(len(self), math.ceil(exactly(stop) * self.fps))
+        if first < 0 or first >= last:
+            end = "the end" if stop is None else f"{float(stop):g} s"
+            raise UserError(
+                f"no frames from {float(start):g} s to {end}: the {self.KIND} signal has"
+                f" {float(self.seconds):g} s"
+            )
+        return self.at_rows(np.arange(first, last))
+
+    def looped(self: S, seconds: Seconds, mirror: bool = False) -> S:
+        """The signal over and over until `seconds` are full; `mirror` plays every other turn backwards."""
+        count = math.ceil(exactly(seconds) * self.fps)
+        if count < 1:
+            raise UserError(f"a loop of {float(seconds):g} s has no frames")
+        rows = np.arange(count)
+        if mirror and len(self) > 1:
+            turn = rows % (2 * len(self) - 2)
+            return self.at_rows(np.minimum(turn, 2 * len(self) - 2 - turn))
+        return self.at_rows(rows % len(self))
+
+    def resampled(self: S, fps: Fraction, frames: int | None = None) -> S:
+        """The same motion at another frame rate, linear between frames; the last frame holds.
+
+        Args:
+            fps: frames a second.
+            frames: how many; without it ceil(seconds x fps), the whole length.
+        """
+        count = math.ceil(self.seconds * fps) if frames is None else frames
+        time = np.arange(count) * float(self.fps / fps)
+        rows = np.clip(time, 0, len(self) - 1)
+        low = np.floor(rows + 1e-9).astype(np.int64)
+        high = np.minimum(low + 1, len(self) - 1)
+        late = np.clip(rows - low, 0, 1).astype(np.float32)
+        ends = [{name: track[side] for name, track in self.tracks.items()} for side in (low, high)]
+        shares = np.stack([1 - late, late])
+        weights = {name: np.repeat(shares[..., None], shape[0], 2) for name, shape in self.SHAPES.items()}
+        strength = (1 - late) * self.strength[low] + late * self.strength[high]
+        return self._with(self._average(ends, weights), fps=fps, strength=strength)
+
+    def smoothed(self: S, min_cutoff: float = 1.5, beta: float = 1.0) -> S:
+        """One-euro smoothed without lag, every element on its own; see `smooth.one_euro`."""
+        moved = {
+            name: one_euro(
+                track.reshape(len(self), -1, 1), self.fps, min_cutoff=min_cutoff, beta=beta
+            ).reshape(track.shape)
+            for name, track in self.tracks.items()
+        }
+        return self._with(moved)
+
+    def scaled(self: S, strength: float | Sequence[tuple[Seconds, float]]) -> S:
+        """The signal with its strength multiplied by a number, or by a curve over time.
+
+        Args:
+            strength: 0 or more; or (seconds, strength) pairs in order of time, straight lines between
+                them, the first and last held.
+
+        Raises:
+            UserError: negative or not a number, or times that do not rise.
+        """
+        points = [(0.0, strength)] if isinstance(strength, int | float) else list(strength)
+        times = np.array([float(time) for time, _ in points])
+        values = np.array([float(value) for _, value in points])
+        if not points or not np.isfinite(values).all() or (values < 0).any():
+            raise UserError(f"strength {strength}: must be 0 or more")
+        if (np.diff(times) <= 0).any():
+            raise UserError(f"strength {strength}: its times must rise")
+        curve = np.interp(np.arange(len(self)) / float(self.fps), times, values)
+        return replace(self, strength=(self.strength * curve).astype(np.float32))
+
+    def masked(self: S, *regions: str) -> S:
+        """The signal with no more than these of its regions.
+
+        Raises:
+            UserError: a region that there is not.
+        """
+        unknown = sorted(set(regions) - REGIONS)
+        if unknown or not regions:
+            raise UserError(
+                f"region {', '.join(unknown) or 'missing'}: must be of {', '.join(sorted(REGIONS))}"
+            )
+        return replace(self, mask=self.mask & set(regions))
+
+    # ---- several signals -----------------------------------------------------------------------
+
+    def joined(self: S, *others: S) -> S:
+        """This signal and the others one after the other, at this one's frame rate."""
+        for other in others:
+            self._check_kin(other)
+        parts = [self, *(other.resampled(self.fps) for other in others)]
+        tracks = {name: np.concatenate([part.tracks[name] for part in parts]) for name in self.SHAPES}
+        return self._with(tracks, strength=np.concatenate([part.strength for part in parts]))
+
+    def mixed(self: S, others: Sequence[S], weights: Sequence[float]) -> S:
+        """The weighted mean of this signal and the others at this one's frame rate, as long as the longest.
+
+        A signal counts by weight x strength, in the regions of its mask, until it ends. The mix may move all
+        regions that one of them may; its strength is the mean of theirs by weight.
+
+        Args:
+            others: of the same kind.
+            weights: of this signal and then of the others, 0 or more.
+
+        Raises:
+            UserError: weights that do not fit, signals that can not be mixed.
+        """
+        given = np.array(weights, np.float32)
+        if given.shape != (1 + len(others),) or not (given >= 0).all() or not given.sum() > 0:
+            raise UserError(
+                f"weights {list(weights)}: give one of 0 or more for each of {1 + len(others)} signals"
+            )
+        for other in others:
+            self._check_kin(other, masks=False)
+        signals: list[S] = [self, *others]
+        frames = math.ceil(max(signal.seconds for signal in signals) * self.fps)
+        time = np.arange(frames) / float(self.fps)
+        runs = np.stack([time < float(signal.seconds) for signal in signals])
+        parts = [signal.resampled(self.fps, frames) for signal in signals]
+        share = np.where(runs, given[:, None], 0)
+        share = np.where(share.sum(0) > 0, share, runs).astype(np.float32)  # only those of weight 0 run
+        strength = np.stack([part.strength for part in parts])
+        counts = {
+            name: np.stack([self._moved(name, part.mask) for part in parts])[:, None]
+            * (share * strength)[..., None]
+            for name in self.SHAPES
+        }
+        tracks = self._average([part.tracks for part in parts], counts)
+        mask = frozenset().union(*(part.mask for part in parts))
+        return self._with(tracks, strength=(share * strength).sum(0) / share.sum(0), mask=mask)
+
+    def _check_kin(self, other: Signal, masks: bool = True) -> None:
+        if other.KIND != self.KIND:
+            raise UserError(f"a {self.KIND} signal and a {other.KIND} signal can not be put together")
+        for name in self.FACTS + (("mask",) if masks else ()):
+            if getattr(self, name) != getattr(other, name):
+                raise UserError(
+                    f"the {self.KIND} signals differ in their {name}, they can not be put together"
+                )
+
+    @classmethod
+    def _moved(cls, track: str, mask: frozenset[str]) -> Array:
+        """(E,) 1 for the elements of a track that lie in a mask, 0 for the others."""
+        out = np.zeros(cls.SHAPES[track][0], np.float32)
+        for region in mask:
+            out[list(cls.ELEMENTS[track].get(region, ()))] = 1
+        return out
+
+    @classmethod
+    def _average(cls, parts: Sequence[Tracks], weights: Mapping[str, Array]) -> Tracks:
+        """Weighted mean of the tracks of `parts`; weights (parts, T, E). The first part where all are 0."""
+        return {
+            name: weighted_mean(np.stack([part[name] for part in parts]), weights[name])
+            for name in cls.SHAPES
+        }
+
+    # ---- files ---------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file; it appears under its name only when it is whole.
+
+        Raises:
+            UserError: the folder can not be written to.
+        """
+        from safetensors.numpy import save
+
+        tensors = {name: np.ascontiguousarray(track) for name, track in self.tracks.items()}
+        tensors["strength"] = np.ascontiguousarray(self.strength)
+        meta = {"format": "avatar-signal", "version": VERSION, "kind": self.KIND, "fps": str(self.fps)}
+        meta["mask"] = ",".join(sorted(self.mask))
+        meta["facts"] = json.dumps({name: getattr(self, name) for name in self.FACTS})
+        path = Path(path)
+        part = path.with_name(f".avatar-{secrets.token_hex(6)}.part")
+        try:
+            part.write_bytes(save(tensors, meta | {"sha256": _digest(tensors, meta)}))
+            os.replace(part, path)
+        except OSError as error:
+            raise UserError(f"{path}: can not be written ({error.strerror})") from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls: type[S], path: str | Path) -> S:
+        """Read a file that `save` wrote.
+
+        Raises:
+            UserError: missing, damaged, of another version or kind, or changed since it was written.
+        """
+        path = Path(path)
+        tensors, meta = _read(path)
+        if meta.get("format") != "avatar-signal":
+            raise UserError(f"{path}: is not a signals file, make one with `avatar signals`")
+        if meta.get("version") != VERSION:
+            raise UserError(
+                f"{path}: is of format {meta.get('version')}, {VERSION} is read here; make the file again"
+            )
+        if meta.get("kind") != cls.KIND:
+            raise UserError(f"{path}: holds a {meta.get('kind')} signal, a {cls.KIND} signal is needed")
+        if meta.pop("sha256", None) != _digest(tensors, meta):
+            raise UserError(f"{path}: was changed or damaged after it was written, make the file again")
+        try:
+            return cls._unpack(tensors, meta)
+        except (KeyError, ValueError, TypeError, ZeroDivisionError) as error:
+            raise UserError(f"{path}: is not a complete {cls.KIND} signal, make the file again") from error
+
+    @classmethod
+    def _unpack(cls: type[S], tensors: Tracks, meta: Mapping[str, str]) -> S:
+        frames = len(tensors["strength"])
+        for name, shape in {**cls.SHAPES, "strength": ()}.items():
+            track = tensors[name]
+            if frames < 1 or track.shape != (frames, *shape) or track.dtype != np.float32:
+                raise ValueError(f"{name} {track.shape}")
+            if not np.isfinite(track).all():
+                raise ValueError(f"{name} has values that are no numbers")
+        fps, mask = Fraction(meta["fps"]), frozenset(filter(None, meta["mask"].split(",")))
+        if fps <= 0 or not mask <= REGIONS:
+            raise ValueError(f"fps {fps}, mask {mask}")
+        facts = cls._read_facts(json.loads(meta["facts"]))
+        return cls(fps=fps, mask=mask, **facts, **{name: tensors[name] for name in (*cls.SHAPES, "strength")})
+
+    @classmethod
+    def _read_facts(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """The FACTS as they come from JSON, made what the fields are; ValueError for wrong ones."""
+        return {name: facts[name] for name in cls.FACTS}
+
+
+def exactly(seconds: Seconds) -> Fraction:
+    """A number as the decimal that it is written as: 2.4 is 24/10, which no binary float is."""
+    return Fraction(str(seconds))
+
+
+def weighted_mean(values: Array, weights: Array) -> Array:
+    """Mean over axis 0 of (n, T, E, ...) by weights (n, T, E); the first of n where all weights are 0."""
+    total = weights.sum(0)
+    share = weights / np.where(total > 0, total, 1)
+    share[0] += total <= 0
+    share = share.reshape(share.shape + (1,) * (values.ndim - share.ndim))
+    return (share * values).sum(0).astype(np.float32)
+
+
+def _read(path: Path) -> tuple[Tracks, dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such signals file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: is not a signals file, or is damaged") from error
+
+
+def _digest(tensors: Mapping[str, NDArray[Any]], meta: Mapping[str, str]) -> str:
+    """SHA-256 of the tensors and of what is said about them."""
+    digest = hashlib.sha256(json.dumps(dict(sorted(meta.items()))).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype.str} {tensor.shape}".encode())
+        digest.update(np.ascontiguousarray(tensor).tobytes())
+    return digest.hexdigest()
