@@ -64,7 +64,7 @@ MINI = Preset(
         double_blocks=(0, 1),
         single_blocks=(1, 3),
     ),
-    decoder=DecoderConfig(widths=(40, 80, 160), blocks=1),
+    decoder=DecoderConfig(widths=(40, 80, 160), blocks=1, relief=9),  # see avatar.drivers.warp.Driven
     window=16,
 )
 

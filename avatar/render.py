@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avatar.backbone import flow
-from avatar.backbone.decode import Decoded, PlainDecode, ReferenceDecoder, frame_slots, warp
+from avatar.backbone.decode import Decoded, PlainDecode, ReferenceDecoder, enlarge, frame_slots, warp
 from avatar.backbone.precision import autocast
 from avatar.backbone.vae import CausalVAE
 from avatar.drivers.mesh import FaceBasis, ReferenceMesh, face_mask
 from avatar.drivers.mouth import MouthModel
+from avatar.drivers.relief import CELL as RELIEF_CELL
 from avatar.drivers.warp import Driven, DrivenReference
 from avatar.model import GROUP, Conditions, Generator, face_window, group
 
@@ -118,6 +119,9 @@ class Renderer:
         row, column = face_window(face, self.cells)
         self.rows = slice(CELL * row, CELL * (row + self.cells))
         self.columns = slice(CELL * column, CELL * (column + self.cells))
+        self.relief_rows, self.relief_columns = (
+            slice(side.start // RELIEF_CELL, side.stop // RELIEF_CELL) for side in (self.rows, self.columns)
+        )
         window = face[row : row + self.cells, column : column + self.cells]
         self.face = window[None, None].to(nets.device)
         self.face_pixels = F.interpolate(self.face, scale_factor=CELL, mode="bilinear")
@@ -193,10 +197,12 @@ class Renderer:
             return
         count = len(drawn)
         index, position = (x[:count].to(z.device) for x in frame_slots(z.shape[2], starts))
-        picture, prior, hole = (np.stack(values) for values in zip(*drawn, strict=True))
+        picture, prior, hole, lids, relief, gain = (np.stack(values) for values in zip(*drawn, strict=True))
         shown = pixels(picture, z.device)[0].transpose(0, 1)
         prior_flow = self._inside(self._to(prior))
-        masks = torch.stack([self._inside(self._to(hole)), self.face_pixels[0].expand(count, -1, -1)], 1)
+        around = (self._inside(self._to(mask)) for mask in (hole, lids))
+        lit = self._to(gain)[:, None, None]
+        masks = torch.stack([*around, self.face_pixels[0].expand(count, -1, -1)], 1)
         with autocast(self.nets.device):
             decoded = self.nets.decoder(
                 z[0, :, index].transpose(0, 1),
@@ -207,6 +213,8 @@ class Renderer:
                 prior_flow,
                 plain[0, :, :count].transpose(0, 1),
                 masks,
+                self._to(relief)[..., self.relief_rows, self.relief_columns],
+                lit[:, 0, :, self.relief_rows, self.relief_columns],
             )
         share, rgb = smooth_jumps(decoded)
         for k in range(count):
@@ -219,8 +227,11 @@ class Renderer:
             flow_k[:, self.rows, self.columns] = word.cpu().numpy()
             mask_k[self.rows, self.columns] = (1 - self.fade * (1 - share[k, 0].float())).cpu().numpy()
             rgb_k[:, self.rows, self.columns] = rgb[k].float().cpu().numpy()
-            shade_k = np.zeros_like(rgb_k)
-            shade_k[:, self.rows, self.columns] = (self.fade * decoded.shade[k].float()).cpu().numpy()
+            light = 1 - 1 / enlarge(lit[k], shown.shape[-2:])[0]  # of the picture as it is lit
+            shade = (shown[k] + 1) * light
+            known = self._inside(shade)
+            known += self.fade * (decoded.shade[k].float() - known)
+            shade_k = shade.cpu().numpy()
             yield Frame(flow_k, mask_k, rgb_k, shade_k)
 
 

@@ -93,7 +93,7 @@ class PositionNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, T, H, W)."""
-        return F.rms_norm(x.movedim(1, -1), self.weight.shape, self.weight, EPS).movedim(-1, 1)
+        return F.rms_norm(x.movedim(1, -1), self.weight.shape, self.weight.to(x.dtype), EPS).movedim(-1, 1)
 
 
 def make_norm(name: NormName, channels: int) -> nn.Module:

@@ -1,14 +1,15 @@
 """Reference-aware decode: sharp frames from soft latents, by warping the reference's own pixels.
 
-A small U-Net looks at a frame's latents, the reference's latents and three pictures of the frame (the driven
-reference, the plain decode of the latents, masks) and says how to correct the known flow, where to trust it,
-and what to add elsewhere (section 1.4 of the design):
+A small U-Net looks at a frame's latents, the reference's latents, three pictures of the frame (the driven
+reference, the plain decode of the latents, masks) and the relief of what moves in it, and says how to correct
+the known flow, where to trust it, and what to add elsewhere (section 1.4 of the design):
 
     image = mask * (warp(reference, flow) + shade) + (1 - mask) * rgb
 
-Shade is the change of light on skin that bends, coarse and faint, so that the reference's fine detail stays.
-The mask falls only around the hole that the reference cannot fill: four frames share their latents, and what
-one of them shows in an open mouth must not be drawn on the closed lips of the next.
+Shade is the change of light on skin that bends: a known factor and a bounded correction, both coarse, so that
+the reference's fine detail stays. The mask falls only around what the reference cannot fill, the hole and
+closing lids: four frames share their latents, and what one of them shows in an open mouth must not be drawn
+on the closed lips of the next.
 Here rgb is the driven reference, whose mouth is drawn frame by frame, the plain decode, or between the two,
 with a correction. Untrained it gives the driven reference.
 
@@ -25,19 +26,23 @@ from torch import Tensor, nn
 CELL = 4  # px, side of the cells the net works on
 LATENT_CELL = 8  # px
 GROUP = 4  # video frames behind each latent frame but the first
-PICTURE_CHANNELS = 8  # driven picture 3, plain decode 3, masks 2
+PICTURE_CHANNELS = 9  # driven picture 3, plain decode 3, masks 3
 TRUST = 4.0  # logit of the untrained net's trust in the reference and in the driven picture: 98 %
 AROUND = 4  # px around the hole in which the mask may fall
-FAINT = 0.06  # of the range from -1 to 1, the largest shade
+FAINT = 0.3  # of the range from -1 to 1, the largest correction of the light
+LIGHT_CELL = 2  # px
+BRIGHT = 4.0  # the factor of the light enters the net as its logarithm times this
 EPS = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """Widths at 1/4, 1/8 and 1/16 of the picture's size, and residual blocks per level and direction."""
+    """Widths at 1/4, 1/8 and 1/16 of the picture's size, residual blocks per level and direction, channels of
+    the relief."""
 
     widths: tuple[int, int, int]
     blocks: int
+    relief: int
     latent_channels: int = 16
 
 
@@ -67,6 +72,7 @@ class ReferenceDecoder(nn.Module):
         self.config = config
         fine, middle, coarse = config.widths
         self.pictures_in = nn.Conv2d(PICTURE_CHANNELS, fine, CELL, CELL)
+        self.relief_in = nn.Conv2d(config.relief + 1, fine, 1)
         self.latents_in = nn.Conv2d(2 * config.latent_channels + GROUP, middle, 1)
         self.fine_down = _blocks(fine, config.blocks)
         self.to_middle = nn.Conv2d(fine, middle, 2, 2)
@@ -77,7 +83,8 @@ class ReferenceDecoder(nn.Module):
         self.middle_up = _blocks(middle, config.blocks)
         self.from_middle = nn.Conv2d(middle, fine, 1)
         self.fine_up = _blocks(fine, config.blocks)
-        self.head = nn.Conv2d(fine, 2 + 3 + (1 + 1 + 3) * CELL**2, 1)
+        self.parts = [2, 3 * (CELL // LIGHT_CELL) ** 2, CELL**2, CELL**2, 3 * CELL**2]
+        self.head = nn.Conv2d(fine, sum(self.parts), 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
@@ -91,6 +98,8 @@ class ReferenceDecoder(nn.Module):
         prior_flow: Tensor,
         rgb: Tensor,
         masks: Tensor,
+        relief: Tensor,
+        gain: Tensor,
     ) -> Decoded:
         """Decode frames.
 
@@ -102,28 +111,41 @@ class ReferenceDecoder(nn.Module):
             driven: (B, 3, H, W), the reference warped by the prior flow, holes painted.
             prior_flow: (B, 2, any, any), in pixels of (H, W); enlarged when it is smaller.
             rgb: (B, 3, H, W), the plain decode.
-            masks: (B, 2, H, W) in [0, 1]: the hole that the reference cannot fill, then the face.
+            masks: (B, 3, H, W) in [0, 1]: the hole that the reference cannot fill, lids that close, the face.
+            relief: (B, n, H / 4, W / 4), shape and motion of what is shown.
+            gain: (B, 1, H / 4, W / 4), by what factor its light is known to be another than the reference's.
         """
         size = driven.shape[-2:]
-        cells = self._net(latents, positions, reference_latents, torch.cat([driven, rgb, masks], dim=1))
-        shift, light, logit, plain, extra = cells.split([2, 3, CELL**2, CELL**2, 3 * CELL**2], dim=1)
+        pictures = torch.cat([driven, rgb, masks], dim=1)
+        shape = torch.cat([relief, BRIGHT * gain.log()], dim=1)
+        cells = self._net(latents, positions, reference_latents, pictures, shape)
+        shift, light, logit, plain, extra = cells.split(self.parts, dim=1)
         flow = enlarge(prior_flow, size) + enlarge(CELL * shift, size)
         trust = TRUST * (1 - 2 * masks[:, :1])
         mask = torch.sigmoid(F.pixel_shuffle(logit, CELL) + trust)
-        mask = 1 - F.max_pool2d(masks[:, :1], 2 * AROUND + 1, 1, AROUND) * (1 - mask)
+        hole = F.max_pool2d(masks[:, :1], 2 * AROUND + 1, 1, AROUND)
+        mask = 1 - torch.maximum(hole, masks[:, 1:2]) * (1 - mask)
         rgb = driven + torch.sigmoid(F.pixel_shuffle(plain, CELL) - TRUST) * (rgb - driven)
         rgb = rgb + F.pixel_shuffle(extra, CELL)
         warped = warp(reference.expand(len(flow), -1, -1, -1), flow)
-        shade = FAINT * torch.tanh(enlarge(light, size) / FAINT)
+        light = enlarge(F.pixel_shuffle(light, CELL // LIGHT_CELL), size)
+        shade = (warped + 1) * (enlarge(gain, size) - 1) + FAINT * torch.tanh(light / FAINT)
         return Decoded(rgb + mask * (warped + shade - rgb), flow, mask, rgb, shade)
 
-    def _net(self, latents: Tensor, positions: Tensor, reference_latents: Tensor, pictures: Tensor) -> Tensor:
+    def _net(
+        self,
+        latents: Tensor,
+        positions: Tensor,
+        reference_latents: Tensor,
+        pictures: Tensor,
+        relief: Tensor,
+    ) -> Tensor:
         """Numbers per cell, (B, 2 + 3 + 5 * 16, H / 4, W / 4)."""
         slot = F.one_hot(positions, GROUP).to(latents)[:, :, None, None].expand(-1, -1, *latents.shape[-2:])
         known = torch.cat([latents, reference_latents.expand_as(latents), slot], dim=1)
         # Channels innermost in memory: a quarter faster on a CPU.
-        cells = self.pictures_in(pictures).contiguous(memory_format=torch.channels_last)
-        fine = self.fine_down(cells)
+        cells = self.pictures_in(pictures) + self.relief_in(relief)
+        fine = self.fine_down(cells.contiguous(memory_format=torch.channels_last))
         middle = self.middle_down(self.to_middle(fine) + self.latents_in(known))
         coarse = self.coarse(self.to_coarse(middle))
         middle = self.middle_up(middle + F.interpolate(self.from_coarse(coarse), scale_factor=2.0))
@@ -144,6 +166,8 @@ class PlainDecode(nn.Module):
         prior_flow: Tensor,
         rgb: Tensor,
         masks: Tensor,
+        relief: Tensor,
+        gain: Tensor,
     ) -> Decoded:
         """Arguments as in `ReferenceDecoder.forward`."""
         nothing = torch.zeros_like(rgb)
@@ -160,7 +184,7 @@ class _Block(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.rms_norm(x.movedim(1, -1), self.norm.shape, self.norm, EPS).movedim(-1, 1)
+        y = F.rms_norm(x.movedim(1, -1), self.norm.shape, self.norm.to(x.dtype), EPS).movedim(-1, 1)
         return x + self.conv2(F.silu(self.conv1(y)))
 
 

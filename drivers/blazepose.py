@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avatar.drivers.face import quiet
+from avatar.drivers.mesh import IBUG
 from avatar.drivers.skeleton import FACE, INDEX, LEFT_HAND, POINTS, RIGHT_HAND
 
 Array = NDArray[np.float32]
@@ -34,15 +35,6 @@ FROM_BLAZE = {
     "left_ankle": 27, "right_ankle": 28, "left_heel": 29, "right_heel": 30,
     "left_big_toe": 31, "right_big_toe": 32,
 }  # fmt: skip
-# Places in the face mesh of iBUG's 68 points: jaw, brows, nose, eyes, outer and inner lips.
-FROM_MESH = (
-    127, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 356,
-    70, 63, 105, 66, 107, 336, 296, 334, 293, 300,
-    168, 197, 5, 4, 98, 97, 2, 326, 327,
-    33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
-    61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181,
-    78, 82, 13, 312, 308, 317, 14, 87,
-)  # fmt: skip
 MIDDLES = {"nose": (1,), "right_eye": (33, 133), "left_eye": (362, 263)}  # means of these of the mesh
 FINDER = """
 input_stream: "image"
@@ -176,7 +168,7 @@ def to_layout(
     if face is not None:  # it is surer of the middle of the face than BlazePose
         for name, corners in MIDDLES.items():
             keypoints[INDEX[name]] = face[list(corners)].mean(0)
-    rest = ((FACE, None if face is None else face[list(FROM_MESH)]), (LEFT_HAND, left), (RIGHT_HAND, right))
+    rest = ((FACE, None if face is None else face[list(IBUG)]), (LEFT_HAND, left), (RIGHT_HAND, right))
     for places, points in rest:
         if points is not None:
             keypoints[places], scores[places] = points, 1

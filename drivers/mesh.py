@@ -36,9 +36,19 @@ LEFT_IRIS, RIGHT_IRIS = (468, 469, 470, 471, 472), (473, 474, 475, 476, 477)
 # Landmarks that neither speech nor expression moves much: forehead, temples, nose bridge, eye corners, ears.
 STABLE = (10, 338, 297, 332, 284, 251, 389, 356, 454, 234, 127, 162, 21, 54, 103, 67, 109, 151, 9, 8,
           168, 6, 197, 195, 33, 133, 362, 263, 5)  # fmt: skip
+# iBUG's 68 points: jaw, brows, nose, eyes, outer and inner lips.
+IBUG = (
+    127, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 356,
+    70, 63, 105, 66, 107, 336, 296, 334, 293, 300,
+    168, 197, 5, 4, 98, 97, 2, 326, 327,
+    33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
+    61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181,
+    78, 82, 13, 312, 308, 317, 14, 87,
+)  # fmt: skip
 HEAD_CENTRE = np.array([0.0, -0.05, 0.45], np.float32)  # face units, from the middle of the landmarks
 CAMERA = 8.0  # face units, the viewer's distance that turns a shift along z into a change of size
 JAW_ROOM = 0.12  # face units, how far an opening jaw leaves the face oval
+LIDS_MEET = 0.8  # of a full blink, from there on the lids only press
 OPEN_BY_LIPS = 0.05  # face units, a gap in the reference up to this is the lips', beyond it the jaw's
 
 
@@ -126,6 +136,15 @@ def rotation(head: Array) -> Array:
     return (turn[0] @ turn[1] @ turn[2]).astype(np.float32)
 
 
+def head_angles(turn: NDArray) -> Array:
+    """Yaw, pitch, roll of rotation matrices (..., 3, 3): the inverse of `rotation`."""
+    # turn = roll @ yaw @ pitch; its first column is roll @ (cos yaw, 0, sin yaw).
+    yaw = np.arcsin(np.clip(turn[..., 2, 0], -1, 1))
+    roll = np.arctan2(turn[..., 1, 0], turn[..., 0, 0])
+    pitch = np.arctan2(turn[..., 2, 1], turn[..., 2, 2])
+    return np.stack([yaw, pitch, roll], -1).astype(np.float32)
+
+
 def kabsch(source: Array, target: Array) -> tuple[Array, float]:
     """Rotation R and scale s with target = s R source, in least squares, both (n, 3) about their means."""
     a, b = source - source.mean(0), target - target.mean(0)
@@ -170,7 +189,7 @@ class ReferenceMesh:
         if slit is MOUTH:
             return np.maximum(curves @ self.mouth_change, 0)
         by_curve = slit.gaps(self.basis.displacement)[:, 1:-1].mean(1)
-        change = (curves - self.rest) @ by_curve / -by_curve.min()  # a full blink shuts the eye
+        change = (curves - self.rest) @ by_curve / (LIDS_MEET * -by_curve.min())
         return slit.gaps(self.own) * np.maximum(1 + change, 0)[:, None]
 
     def act(self, curves: Array) -> Array:

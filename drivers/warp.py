@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import Delaunay
 
@@ -23,7 +22,6 @@ from avatar.drivers.mesh import (
     FACE_OVAL,
     LEFT_EYE,
     LEFT_IRIS,
-    LOWER_LIP,
     MOUTH,
     RIGHT_EYE,
     RIGHT_IRIS,
@@ -32,6 +30,8 @@ from avatar.drivers.mesh import (
     Slit,
 )
 from avatar.drivers.mouth import ENAMEL, SEATS, MouthModel, develop, linear
+from avatar.drivers.raster import draw_triangles
+from avatar.drivers.relief import Relief
 
 Array = NDArray[np.float32]
 
@@ -44,9 +44,11 @@ SURFACE, EYE, HOLE = 0, 1, 2  # parts of a drawn frame
 SHUT = (0.8, 2.0)  # px: a smaller gap between two rims is closed, up to a larger one it is narrowed
 MOVED = 4.0  # 1 / px: a slit that moves by a quarter of a pixel has left the reference's expression
 LID = 2.0  # px beyond the lower lid's landmarks, and half of it beyond the upper's, skin begins for certain
+LID_REACH = 5  # px around an eye that its lids may change
 # Share of the clips' light that falls on enamel, flesh and what lies behind in a photo: the lights of the
 # clip factory shine into the mouth as few rooms' do.
 INDOORS = np.array([1.1, 0.5, 0.5], np.float32)
+COLOURFUL = 0.2  # of a face in colour the weakest of red, green and blue is at least so far below their mean
 LEAST_SHOWN = 30  # px of an open mouth that may show teeth
 
 
@@ -57,52 +59,17 @@ class Driven(NamedTuple):
         picture: uint8 (T, S, S, 3).
         flow: float32 (T, 2, S, S), x and y in pixels from a target pixel to its place in the reference.
         hole: float32 (T, S, S), 1 where the mouth shows what the reference does not.
+        lids: float32 (T, S, S), how far each eye is more closed than in the reference, in and around the eye.
+        relief: float32 (T, 9, S / 4, S / 4), shape and motion of the face, see `avatar.drivers.relief`.
+        gain: float32 (T, S / 4, S / 4), by what factor the light on the moved skin is another.
     """
 
     picture: NDArray[np.uint8]
     flow: Array
     hole: Array
-
-
-@njit(cache=True, fastmath=True)
-def _draw(
-    target: NDArray, source: NDArray, triangles: NDArray, part: int, flow: NDArray, parts: NDArray
-) -> None:
-    """Write displacement target -> source into flow (2, S, S) under every triangle, and the part's number."""
-    size = flow.shape[1]
-    for f in range(len(triangles)):
-        a, b, c = triangles[f]
-        x0, y0, x1, y1, x2, y2 = (
-            target[a, 0],
-            target[a, 1],
-            target[b, 0],
-            target[b, 1],
-            target[c, 0],
-            target[c, 1],
-        )
-        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-        if abs(area) < 1e-6:
-            continue
-        # Barycentric weights are w_k = slope_k * x + start_k along a row, so a row's span is found without
-        # tests.
-        slope1, slope2 = (y2 - y0) / area, (y0 - y1) / area
-        for y in range(max(0, int(min(y0, y1, y2) - 0.5)), min(size - 1, int(max(y0, y1, y2) + 0.5)) + 1):
-            start1 = ((0.5 - x0) * (y2 - y0) - (x2 - x0) * (y + 0.5 - y0)) / area
-            start2 = ((x1 - x0) * (y + 0.5 - y0) - (0.5 - x0) * (y1 - y0)) / area
-            low, high = 0.0, size - 1.0
-            for slope, start in ((slope1, start1), (slope2, start2), (-slope1 - slope2, 1 - start1 - start2)):
-                if slope > 1e-12:
-                    low = max(low, -start / slope)
-                elif slope < -1e-12:
-                    high = min(high, -start / slope)
-                elif start < 0:
-                    high = -1.0
-            for x in range(int(np.ceil(low - 1e-4)), int(np.floor(high + 1e-4)) + 1):
-                w1, w2 = slope1 * x + start1, slope2 * x + start2
-                w0 = 1 - w1 - w2
-                flow[0, y, x] = w0 * source[a, 0] + w1 * source[b, 0] + w2 * source[c, 0] - x - 0.5
-                flow[1, y, x] = w0 * source[a, 1] + w1 * source[b, 1] + w2 * source[c, 1] - y - 0.5
-                parts[y, x] = part
+    lids: Array
+    relief: Array
+    gain: Array
 
 
 def _strip(slit: Slit) -> NDArray[np.int64]:
@@ -181,6 +148,7 @@ class DrivenReference:
         is_face = np.isin(triangles, oval).all(1)
         self.around = np.ascontiguousarray(triangles[~is_face]).astype(np.int64)
         self.face = mesh.basis.triangles.astype(np.int64)
+        self.relief = Relief(mesh, picture)
         self.mouth_shown = self._mouth_shown()
         self.paints = self._usual_paints() if paints is None else paints
         self.grid = np.mgrid[:size, :size][::-1].astype(np.float32)
@@ -189,7 +157,8 @@ class DrivenReference:
         """Draw the frames for `curves` (T, 52) and `head` (T, 6), both as in `ReferenceMesh`."""
         mesh, size, frames = self.mesh, len(self.picture), len(curves)
         acted = mesh.act(curves)
-        points = mesh.place(acted, head)[..., :2]
+        placed = mesh.place(acted, head)
+        points = placed[..., :2]
         rigid = mesh.place(np.broadcast_to(mesh.own, acted.shape), head)[
             ..., :2
         ]  # the head turned, the face at rest
@@ -203,11 +172,14 @@ class DrivenReference:
 
         shut(target, rigid, MOUTH, *SHUT)
         source = np.tile(self.source, (frames, 1, 1))
+        lids = np.zeros((frames, size, size), np.float32)
         for eye, _, _ in EYES:
             usual = eye.gaps(mesh.landmarks).mean()
             shut(target, rigid, eye, min(SHUT[0], 0.15 * usual), min(SHUT[1], 0.35 * usual))
             # Landmarks of the lids lie on the white of the eye's edge, which a shut eye must not show.
             closed = 1 - eye.gaps(target).mean(1).clip(0, usual) / usual
+            for t in np.flatnonzero(closed > 0):
+                lids[t] += closed[t] * _ring(rigid[t], eye, size, LID_REACH)
             edge = (closed * min(LID, 0.3 * usual))[:, None]
             source[:, list(eye.lower[1:-1]), 1] += edge
             source[:, list(eye.upper[1:-1]), 1] -= edge / 2
@@ -215,30 +187,41 @@ class DrivenReference:
         inside = mesh.place(self.lips + self.mouth.place(curves, self.seats), head)
         openness = MOUTH.gaps(acted).max(1)
 
-        flow = np.zeros((frames, 2, size, size), np.float32)
+        relief, gains = self.relief(placed, acted - mesh.own, target)
+        flow = np.empty((frames, 2, size, size), np.float32)
         hole = np.zeros((frames, size, size), np.float32)
         picture = np.empty((frames, size, size, 3), np.uint8)
         for t in range(frames):
             parts = np.zeros((size, size), np.uint8)
-            _draw(target[t], self.source, self.around, SURFACE, flow[t], parts)
-            _draw(target[t], source[t], self.face, SURFACE, flow[t], parts)
+            at = self.grid + np.float32(0.5)  # where each pixel comes from
+            draw_triangles(target[t], self.source, self.around, SURFACE, at, parts)
+            draw_triangles(target[t], source[t], self.face, SURFACE, at, parts)
             for eye, strip, iris in EYES:
                 corners = [eye.upper[0], eye.upper[-1]]
                 look = (points[t, iris] - rigid[t, iris]).mean(0)
                 shift = (rigid[t, corners] - mesh.landmarks[corners, :2]).mean(0) + look
-                _draw(target[t], target[t] - shift, strip, EYE, flow[t], parts)
+                draw_triangles(target[t], target[t] - shift, strip, EYE, at, parts)
             skull = (rigid[t, list(UPPER_LIP)] - mesh.landmarks[list(UPPER_LIP), :2]).mean(0)
-            _draw(target[t], (target[t] - skull).astype(np.float32), MOUTH_STRIP, HOLE, flow[t], parts)
-            picture[t] = self._paint(flow[t], parts, inside[t], float(openness[t]), hole[t])
-        return Driven(picture, flow, hole)
+            draw_triangles(target[t], (target[t] - skull).astype(np.float32), MOUTH_STRIP, HOLE, at, parts)
+            flow[t] = at - self.grid - np.float32(0.5)
+            picture[t] = self._paint(flow[t], parts, inside[t], float(openness[t]), gains[t], hole[t])
+        return Driven(picture, flow, hole, lids.clip(0, 1), relief, gains)
 
     def _paint(
-        self, flow: Array, parts: NDArray[np.uint8], inside: Array, openness: float, hole: Array
+        self,
+        flow: Array,
+        parts: NDArray[np.uint8],
+        inside: Array,
+        openness: float,
+        gains: Array,
+        hole: Array,
     ) -> NDArray[np.uint8]:
-        """Bend the picture by `flow` (2, S, S), paint what of the mouth the reference does not show and
-        mark that in `hole` (S, S)."""
+        """Bend the picture by `flow` (2, S, S), light it, paint what of the mouth the reference does not show
+        and mark that in `hole` (S, S)."""
         at = self.grid + flow
         bent = cv2.remap(self.picture, at[0], at[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        lit = cv2.resize(gains, (len(hole), len(hole)), interpolation=cv2.INTER_LINEAR)[..., None]
+        bent = (bent * lit + 0.5).clip(0, 255).astype(np.uint8)
         mouth = parts == HOLE
         rows, columns = np.flatnonzero(mouth.any(1)), np.flatnonzero(mouth.any(0))
         if not len(rows):
@@ -255,8 +238,10 @@ class DrivenReference:
     def _usual_paints(self) -> Array:
         """Paints in the light of the face; the enamel of the reference's own teeth, if it shows them. Without
         teeth, what it shows of its mouth is no use in another pose and is forgotten."""
-        paints = self.mouth.lit_paints(face_light(self.picture, self.mesh.landmarks))
-        paints *= INDOORS[:, None]
+        light = face_light(self.picture, self.mesh.landmarks)
+        paints = self.mouth.lit_paints(light) * INDOORS[:, None]
+        colour = min(1.0, (1 - light.min() / light.mean()) / COLOURFUL)  # a grey photo has a grey mouth
+        paints = colour * paints + (1 - colour) * paints.mean(1, keepdims=True)
         shown = linear(self.picture[self.mouth_shown > 0.9])
         if len(shown) >= LEAST_SHOWN:
             brightest = shown[np.argsort(shown.mean(1))[-len(shown) // 3 :]].mean(0)
@@ -268,10 +253,16 @@ class DrivenReference:
 
     def _mouth_shown(self) -> Array:
         """1 inside the inner lips of the reference, (S, S), a little shrunk."""
-        mask = np.zeros(self.picture.shape[:2], np.uint8)
-        ring = [*UPPER_LIP, *LOWER_LIP[-2:0:-1]]
-        cv2.fillPoly(mask, [self.mesh.landmarks[ring, :2].round().astype(np.int32)], 255)
-        return cv2.erode(mask, np.ones((3, 3), np.uint8)).astype(np.float32) / 255
+        return _ring(self.mesh.landmarks, MOUTH, len(self.picture), -1)
+
+
+def _ring(points: Array, slit: Slit, size: int, reach: int) -> Array:
+    """1 inside the rims of a slit of `points` (n, 2+), grown by `reach` px or shrunk, (size, size)."""
+    mask = np.zeros((size, size), np.uint8)
+    ring = [*slit.upper, *slit.lower[-2:0:-1]]
+    cv2.fillPoly(mask, [points[ring, :2].round().astype(np.int32)], 1)
+    change = cv2.dilate if reach > 0 else cv2.erode
+    return change(mask, np.ones((2 * abs(reach) + 1, 2 * abs(reach) + 1), np.uint8)).astype(np.float32)
 
 
 def shut(points: Array, still: Array, slit: Slit, none: float, full: float) -> None:

@@ -43,6 +43,12 @@ RARE = (
     "mouthShrugUpper",
 )
 
+# Actions that fill some clips alone.
+LONE = (("mouthPucker",), ("mouthPucker",), ("mouthPucker",), ("mouthFunnel",), ("jawOpen",),
+        ("mouthSmile",), ("mouthStretch",), ("mouthPress",), ("mouthRollLower", "mouthRollUpper"),
+        ("eyeBlink",), ("eyeBlink",), ("eyeBlink",))  # fmt: skip
+LONE_SHARE = 0.4  # of the clips without speech
+
 
 @dataclass(frozen=True, kw_only=True)
 class Act:
@@ -53,7 +59,7 @@ class Act:
         angles: yaw, pitch, roll of the head in the camera's axes, radians, (1 + T, 3).
         shift: of the head in face heights, (1 + T, 3).
         expression: what the reference shows.
-        kind: "speech", "random" or "still".
+        kind: "speech", "random", "lone" or "still".
     """
 
     curves: Array
@@ -127,6 +133,15 @@ def random_mouth(rng: np.random.Generator, frames: int) -> Array:
     return curves
 
 
+def lone_action(rng: np.random.Generator, frames: int) -> Array:
+    """One action at a time on a face at rest, (frames, 52): what a condition does is learnt best alone."""
+    names = LONE[int(rng.integers(len(LONE)))]
+    curves = np.zeros((frames, len(CURVES)), np.float32)
+    level = np.abs(smooth_walk(rng, frames, rng.uniform(2, 6))) * rng.uniform(0.3, 0.8)
+    curves[:, curve_indices(*names)] = np.clip(level, 0, 1)[:, None]
+    return curves
+
+
 def add_eyes(rng: np.random.Generator, curves: Array, blinks: bool) -> None:
     """Write blinks, gaze, lids and brows into curves (n, 52); row 0 is the reference, which mostly has open
     eyes.
@@ -166,13 +181,14 @@ def add_eyes(rng: np.random.Generator, curves: Array, blinks: bool) -> None:
                 curves[:, index] = np.clip(curves[:, index] + level, 0, 1)
 
 
-def draw_act(rng: np.random.Generator, frames: int, speech: Array | None) -> Act:
+def draw_act(rng: np.random.Generator, frames: int, speech: Array | None, lone: bool = False) -> Act:
     """Random acting.
 
     Args:
         rng: source of chance.
         frames: T.
         speech: mouth curves of an utterance at the frames' times, (T, 52), or None for random motion.
+        lone: without speech, move one thing alone.
     """
     expression, name = draw_expression(rng)
     mood = np.float32(rng.uniform(0, 0.5) * (rng.random() < 0.5))
@@ -184,6 +200,10 @@ def draw_act(rng: np.random.Generator, frames: int, speech: Array | None) -> Act
         kind = "still"
         curves[1:] = mood * draw_expression(rng)[0] * (np.arange(len(CURVES)) != INDEX["jawOpen"])
         curves[1:, list(curve_indices("mouthUpperUp", "mouthLowerDown"))] = 0
+    elif speech is None and (lone or rng.random() < LONE_SHARE):
+        kind = "lone"
+        curves[0] *= rng.random() < 0.4
+        curves[1:] = curves[0] + lone_action(rng, frames)
     elif speech is None:
         curves[1:] = random_mouth(rng, frames)
         if rng.random() < 0.35:
@@ -196,13 +216,15 @@ def draw_act(rng: np.random.Generator, frames: int, speech: Array | None) -> Act
         curves[1:, smile] = np.clip(curves[1:, smile] + mood * expression[smile], 0, 1)
         if rng.random() < 0.25:
             curves[0] = np.clip(0.3 * expression + speech[int(rng.integers(frames))], 0, 1)
-    add_eyes(rng, curves, blinks=not still)
+    if kind != "lone":
+        add_eyes(rng, curves, blinks=not still)
     if still:
         curves[1:] = curves[1]
 
     base = np.array([rng.normal(0, 0.14), rng.normal(0, 0.085), rng.normal(0, 0.05)], np.float32)
     base = np.clip(base, (-0.36, -0.21, -0.14), (0.36, 0.21, 0.14))
-    amount = 0.0 if still else float(rng.choice([0.3, 1.0, 1.0, 1.0, 2.2, 3.5]))
+    amounts = (0.0,) if still else (0.0, 0.0, 0.3, 1.0) if kind == "lone" else (0.3, 1.0, 1.0, 1.0, 2.2, 3.5)
+    amount = float(rng.choice(amounts))
     sway = np.stack([smooth_walk(rng, frames, rng.uniform(5, 14)) for _ in range(6)], 1)
     angles = sway[:, :3] * np.array([0.035, 0.03, 0.02], np.float32) * amount
     shift = sway[:, 3:] * np.array([0.012, 0.010, 0.02], np.float32) * amount

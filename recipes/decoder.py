@@ -31,6 +31,8 @@ from avatar.recipes.sitters import response_probe
 from avatar.recipes.training import Batch, Losses, train
 
 CELL = 8  # px of a latent cell
+BLUR = 4  # px: the light of so large a place is wrong only where its mean is wrong
+FAINTEST = 0.03  # of the range from -1 to 1, changes about this size are asked for by half
 
 
 class DecoderSettings(Settings):
@@ -45,7 +47,11 @@ class DecoderSettings(Settings):
     noise: float
     face_weight: float
     hole_weight: float
+    lid_weight: float
+    move_weight: float
     gradient_weight: float
+    light_weight: float
+    obedience_weight: float
     warp_weight: float
     flow_weight: float
     mask_weight: float
@@ -95,6 +101,9 @@ class FrameReader:
         out["shown"] = cut(_pixels(driven["picture"][chosen]), CELL)
         out["prior"] = cut(driven["flow"][chosen], CELL // 4)
         out["mouth"] = cut(driven["hole"][chosen], CELL) / 255
+        out["lids"] = cut(driven["lids"][chosen], CELL) / 255
+        out["relief"] = cut(driven["relief"][chosen], CELL // 4)
+        out["gain"] = cut(driven["gain"][chosen], CELL // 4)
         return out
 
 
@@ -132,8 +141,9 @@ class Task:
         chosen = batch["chosen"].flatten()
         sample = torch.arange(len(z)).repeat_interleave(count)
         face = F.interpolate(batch["face"][:, None], scale_factor=CELL, mode="bilinear")[sample]
-        truth, mouth = batch["truth"].flatten(0, 1), batch["mouth"].flatten(0, 1)[:, None]
-        picture = batch["picture"][sample]
+        truth = batch["truth"].flatten(0, 1)
+        mouth, lids = (batch[name].flatten(0, 1)[:, None] for name in ("mouth", "lids"))
+        picture, relief = batch["picture"][sample], batch["relief"].flatten(0, 1)
         decoded = net(
             z[sample, :, index[chosen]],
             position[chosen],
@@ -142,11 +152,19 @@ class Task:
             batch["shown"].flatten(0, 1),
             batch["prior"].flatten(0, 1),
             plain[sample, :, chosen],
-            torch.cat([mouth, face], dim=1),
+            torch.cat([mouth, lids, face], dim=1),
+            relief,
+            batch["gain"].flatten(0, 1)[:, None],
         )
-        weight = 1 + self.settings.face_weight * face + self.settings.hole_weight * mouth
+        s = self.settings
+        moved = enlarge(relief[:, -3:].norm(dim=1, keepdim=True).clamp(max=1), face.shape[-2:])
+        weight = 1 + s.face_weight * face + s.hole_weight * mouth + s.lid_weight * lids
+        weight = weight + s.move_weight * moved
         error = decoded.image.float() - truth
         drawn = (weight * error.abs()).mean()
+        light = (F.avg_pool2d(weight, BLUR) * F.avg_pool2d(error, BLUR).abs()).mean()
+        change, true = decoded.image.float() - picture, truth - picture
+        obeyed = torch.stack([obedience(change, true, where) for where in (moved, lids)])
         edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
         visible = batch["visible"].flatten(0, 1)[:, None]
         seen = enlarge(visible, truth.shape[-2:])
@@ -154,18 +172,35 @@ class Task:
         small = F.avg_pool2d(decoded.flow.float(), 4)
         flow = ((small - batch["true_flow"].flatten(0, 1)).abs().clamp(max=20) * visible).mean()
         distrust = ((1 - decoded.mask.float()) * seen * (1 - mouth)).mean()
-        s = self.settings
-        loss = drawn + s.gradient_weight * edges + s.warp_weight * warped
+        loss = drawn + s.gradient_weight * edges + s.light_weight * light + s.warp_weight * warped
         loss = loss + s.flow_weight * flow + s.mask_weight * distrust
+        loss = loss + s.obedience_weight * (1 - obeyed).square().clamp(max=4).mean()
         still = batch["shown"].flatten(0, 1) - truth
         return {
             "loss": loss,
             "psnr": _psnr(error),
             "psnr_driven": _psnr(still),
             "mouth": (error.abs() * mouth).sum() / (still.abs() * mouth).sum().clamp(min=1e-6),
+            "light": light,
+            "obeyed": obeyed.mean(),
             "flow": flow,
             "mask": decoded.mask.float().mean(),
         }
+
+
+def obedience(change: Tensor, true: Tensor, where: Tensor) -> Tensor:
+    """How far frames change from the reference as the true ones do, (B,): the response of `avatar.probe`, 1
+    for all of it. A loss of errors alone draws what is uncertain too faintly; this makes up for it.
+
+    Args:
+        change, true: differences from the reference picture, (B, 3, H, W).
+        where: weight of the places, (B, 1, H, W).
+    """
+    here, there, weight = (F.avg_pool2d(values, BLUR) for values in (change, true, where))
+    along, size = ((weight * there * other).sum((1, 2, 3)) for other in (here, there))
+    # Where hardly anything changes, or no place has a weight, nothing is asked.
+    enough = weight.sum((1, 2, 3)) * FAINTEST**2 + 1e-6
+    return (along + enough) / (size + enough)
 
 
 def _psnr(error: Tensor) -> Tensor:

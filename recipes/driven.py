@@ -7,6 +7,9 @@ Each `clip-SEED.safetensors` gets a `driven-SEED.safetensors` with
     picture   uint8 (17, 256, 256, 3)   the reference bent by its face mesh (avatar.drivers.warp)
     flow      float16 (17, 2, 64, 64)   its backward flow, in pixels, at quarter resolution
     hole      uint8 (17, 256, 256)      255 where the mouth shows what the reference does not
+    lids      uint8 (17, 256, 256)      255 in and around eyes that have closed
+    relief    float16 (17, 9, 64, 64)   shape and motion of the face, see `avatar.drivers.warp.Driven`
+    gain      float16 (17, 64, 64)      by what factor the light on the moved skin is another
     face      float32 (32, 32)          share of each latent cell that the reference's face covers
     motion    float32 (2,)              head motion and expressiveness, see `measure_motion`
 
@@ -46,7 +49,7 @@ def fit_paints(clip: dict[str, NDArray], mesh: ReferenceMesh, mouth: MouthModel)
     usual = mouth.lit_paints(face_light(clip["reference"], mesh.landmarks))
     # Painted in red, green and blue, the picture says how much of each paint a pixel shows.
     told = DrivenReference(mesh, clip["reference"], mouth, clip["seats"], np.eye(3, dtype=np.float32))
-    layers, _, hole = told(clip["curves"].astype(np.float32), clip["head"])
+    layers, _, hole, *_ = told(clip["curves"].astype(np.float32), clip["head"])
     inside = clip["parts"].repeat(2, 1).repeat(2, 2) == MOUTH_PART
     chosen = (hole > 0.9) & inside
     shown, truth = linear(layers[chosen]), linear(clip["frames"][chosen])
@@ -69,6 +72,9 @@ def drive_clip(
         "picture": driven.picture,
         "flow": driven.flow.reshape(frames, 2, side // 4, 4, side // 4, 4).mean((3, 5)).astype(np.float16),
         "hole": (driven.hole * 255).astype(np.uint8),
+        "lids": (driven.lids * 255).astype(np.uint8),
+        "relief": driven.relief.astype(np.float16),
+        "gain": driven.gain.astype(np.float16),
         "face": face_mask(clip["reference_landmarks"], side, LATENT_SIDE),
         "motion": measure_motion(mesh, curves, head),
     }

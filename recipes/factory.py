@@ -42,7 +42,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from avatar.drivers.mesh import rotation
+from avatar.drivers.mesh import head_angles, rotation
+from avatar.errors import UserError
 from avatar.recipes import scene
 from avatar.recipes.acting import FPS, Act, draw_act
 from avatar.recipes.drawing import Drawing, act_out, draw_frame
@@ -109,15 +110,6 @@ def find_landmarks(picture: NDArray[np.uint8]) -> Array | None:
         return None
     side = picture.shape[1]
     return np.array([(p.x * side, p.y * picture.shape[0], p.z * side) for p in found[0].landmark], np.float32)
-
-
-def head_angles(turn: NDArray) -> Array:
-    """Yaw, pitch, roll of rotation matrices (..., 3, 3): the inverse of `avatar.drivers.mesh.rotation`."""
-    # turn = roll @ yaw @ pitch; its first column is roll @ (cos yaw, 0, sin yaw).
-    yaw = np.arcsin(np.clip(turn[..., 2, 0], -1, 1))
-    roll = np.arctan2(turn[..., 1, 0], turn[..., 0, 0])
-    pitch = np.arctan2(turn[..., 2, 1], turn[..., 2, 2])
-    return np.stack([yaw, pitch, roll], -1).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +187,9 @@ def head_track(take: Take, act: Act, pose: Pose) -> Array:
     return np.concatenate([angles, flat, depth], 1).astype(np.float32)
 
 
-def render_clip(seed: int, size: int = 256, utterance: Utterance | None = None, start: float = 0.0) -> Clip:
+def render_clip(
+    seed: int, size: int = 256, utterance: Utterance | None = None, start: float = 0.0, lone: bool = False
+) -> Clip:
     """Render one clip.
 
     Args:
@@ -203,6 +197,7 @@ def render_clip(seed: int, size: int = 256, utterance: Utterance | None = None, 
         size: side of the pictures in pixels, a multiple of 64.
         utterance: whose curves move the mouth; None for random motion.
         start: where in the utterance the clip begins, seconds.
+        lone: without an utterance, move one thing alone.
     """
     rng = np.random.default_rng(seed)
     speech = None
@@ -211,7 +206,7 @@ def render_clip(seed: int, size: int = 256, utterance: Utterance | None = None, 
         speech = utterance.curves[np.clip(rows, 0, len(utterance.curves) - 1)]
     side = size * SAMPLES
     while True:
-        take, act = draw_take(rng, side), draw_act(rng, FRAMES, speech)
+        take, act = draw_take(rng, side), draw_act(rng, FRAMES, speech, lone)
         pose = pose_head(
             take.figure.person,
             rotation(act.angles),
@@ -284,9 +279,14 @@ def main(
     first_seed: Annotated[int, typer.Option(help="seed of the first clip; the others count up")] = 0,
     size: Annotated[int, typer.Option(help="side of the pictures, px")] = 256,
     speech: Annotated[Path | None, typer.Option(help="folder of avatar.recipes.speech_corpus")] = None,
+    lone: Annotated[bool, typer.Option("--lone", help="no speech, one thing moves alone")] = False,
 ) -> None:
     """Render clips into OUT, or into one SHEET."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if lone and speech:
+        raise UserError(
+            "--lone and --speech exclude each other: a clip that speaks moves more than one thing"
+        )
     corpus = corpus_files(speech) if speech else []
     shown: list[Clip] = []
     began, made = time.monotonic(), 0
@@ -294,7 +294,7 @@ def main(
         target = out / f"clip-{seed}.safetensors" if out else None
         if target and target.exists():
             continue
-        clip = render_clip(seed, size, *pick_speech(seed, corpus))
+        clip = render_clip(seed, size, *pick_speech(seed, corpus), lone)
         if target:
             clip.save(target)
         if sheet:

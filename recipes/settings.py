@@ -20,15 +20,17 @@ class Settings(BaseModel):
     Attributes:
         data: folder of training samples.
         out: run folder; holds the newest state, the weights and the log.
-        steps: optimiser steps of the whole run; the learning rate falls to zero over the last `decay`
-        share of them. minutes: stop after this much time and leave a state to resume from; 0 = run to the
-        end.
+        start: weights to begin with; what they lack begins as it is made, and the log names it.
+        steps: optimiser steps of the whole run; the learning rate falls to zero over the last `decay` share
+            of them.
+        minutes: stop after this much time and leave a state to resume from; 0 = run to the end.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: Path
     out: Path
+    start: Path | None = None
     steps: PositiveInt
     batch: PositiveInt
     learning_rate: float
@@ -41,6 +43,7 @@ class Settings(BaseModel):
     minutes: float = 0
     save_minutes: float = 5
     log_every: PositiveInt = 20
+    probe_every: PositiveInt = 500
     threads: PositiveInt = 2
 
 

@@ -239,7 +239,7 @@ def train_speech(settings: SpeechSettings) -> list[float]:
         return figures(model, recordings["held_out"])
 
     held_out = probe if "held_out" in recordings else None
-    return train(net, Pieces(recordings["train"], settings, config.reach), loss, settings, held_out, 250)
+    return train(net, Pieces(recordings["train"], settings, config.reach), loss, settings, held_out)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from avatar.backbone.checkpoint import save
 from avatar.backbone.precision import autocast, fast_dtype
 from avatar.device import pick_device
+from avatar.errors import UserError
 from avatar.recipes.settings import Settings
 
 PRECISIONS = {torch.float32: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -46,7 +48,6 @@ def train(
     loss: Callable[[nn.Module, Batch, torch.Generator], Losses],
     settings: Settings,
     probe: Callable[[nn.Module], dict[str, float]] | None = None,
-    probe_every: int = 500,
 ) -> list[float]:
     """Train `model` until `settings.steps` or `settings.minutes` and write `model.safetensors` (EMA weights).
 
@@ -54,7 +55,7 @@ def train(
         model: with a `config` dataclass, as `avatar.backbone.checkpoint` wants it.
         load: the batch of a step; called in a thread, one step ahead.
         loss: named losses of a batch; "loss" is minimised, the others are logged.
-        probe: measures the EMA model for the log, every `probe_every` steps.
+        probe: measures the EMA model for the log, every `settings.probe_every` steps.
 
     Returns:
         The losses of the steps taken now.
@@ -64,6 +65,9 @@ def train(
     torch.set_num_threads(settings.threads)
     settings.out.mkdir(parents=True, exist_ok=True)
     state_file, log_file = settings.out / "state.pt", settings.out / "log.jsonl"
+    if settings.start and not state_file.exists():
+        made = begin(model, settings.start)
+        log_file.write_text(json.dumps({"start": str(settings.start), "new": made}) + "\n")
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
@@ -102,7 +106,7 @@ def train(
             record: dict[str, Any] = {}
             if step % settings.log_every == 0:
                 record |= {name: round(value.item(), 6) for name, value in losses.items()}
-            if probe and step % probe_every == 0:
+            if probe and step % settings.probe_every == 0:
                 record |= with_weights(accelerator.unwrap_model(model), ema, probe)
             if record:
                 record = {"step": step, "seconds": round(now - started, 1), **record}
@@ -115,6 +119,20 @@ def train(
             if out_of_time:
                 break
     return taken
+
+
+def begin(model: nn.Module, start: Path) -> list[str]:
+    """Give a model the weights of a file; returns the names of those that the file lacks.
+
+    Raises:
+        UserError: the file has weights that the model does not have.
+    """
+    own, given = model.state_dict(), load_file(start)
+    unknown = sorted(n for n, v in given.items() if n not in own or v.shape != own[n].shape)
+    if unknown:
+        raise UserError(f"start={start}: its {unknown[0]} does not fit the {type(model).__name__}")
+    model.load_state_dict({name: value.float() for name, value in given.items()}, strict=False)
+    return sorted(own.keys() - given.keys())
 
 
 @torch.no_grad()

@@ -12,10 +12,10 @@ from safetensors.numpy import load_file, safe_open
 from scipy.ndimage import map_coordinates, zoom
 
 from avatar.drivers.curves import CURVES, INDEX, curve_indices
-from avatar.drivers.mesh import rotation
-from avatar.recipes.acting import draw_act
+from avatar.drivers.mesh import head_angles, rotation
+from avatar.recipes.acting import LONE, draw_act
 from avatar.recipes.drawing import act_out
-from avatar.recipes.factory import Clip, find_landmarks, head_angles, render_clip
+from avatar.recipes.factory import Clip, find_landmarks, render_clip
 from avatar.recipes.figure import draw_figure, lip_contact, shared
 from avatar.recipes.people import pose_head
 from avatar.recipes.speech_corpus import Utterance
@@ -132,6 +132,19 @@ def test_eyes_turn_and_lids_close() -> None:
     assert points[1, pupil, 0] - points[0, pupil, 0] > 0.004  # the person's left is the picture's right
     lids = np.flatnonzero(mesh.lids > 0.8)
     assert np.ptp(points[2, lids, 1]) < np.ptp(points[0, lids, 1])
+
+
+def test_some_acts_move_one_thing_alone() -> None:
+    acts = [draw_act(np.random.default_rng(seed), 17, None) for seed in range(60)]
+    lone = [act for act in acts if act.kind == "lone"]
+    assert 12 <= len(lone) <= 32
+    for act in lone:
+        moving = np.flatnonzero(np.ptp(act.curves[1:], 0) > 1e-3)
+        assert 1 <= len(moving) <= 4
+        names = {CURVES[index].removesuffix("Left").removesuffix("Right") for index in moving}
+        assert any(names <= set(group) for group in LONE)
+    still = [np.ptp(act.angles[1:], 0).max() == 0 for act in lone]
+    assert 0.2 < np.mean(still) < 0.8
 
 
 def test_speech_moves_the_mouth() -> None:

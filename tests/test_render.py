@@ -12,6 +12,7 @@ from tiny import FEATURES, TINY, decoder, generator, landmarks, motion, picture,
 from torch import Tensor
 
 from avatar.backbone.decode import Decoded
+from avatar.backbone.precision import fast_dtype
 from avatar.drivers.mesh import FaceBasis
 from avatar.drivers.mouth import MouthModel
 from avatar.model import Conditions, Generator, GeneratorConfig
@@ -21,6 +22,7 @@ Field = TypeVar("Field", np.ndarray, Tensor)
 
 SIDE = 128  # px
 STILL = Sampling()
+ROUNDING = 1e-3 if fast_dtype() == torch.float32 else 8e-3  # bfloat16 keeps 8 bits
 
 
 @cache
@@ -210,7 +212,7 @@ def test_the_picture_coder_sees_one_clip_not_windows() -> None:
     with torch.no_grad():
         at_once = coder(inside(render, pixels(driven.picture)))[0].transpose(0, 1).numpy()
     error = np.abs(inside(render, frames) - at_once)
-    assert np.quantile(error, 0.9) < 1e-3  # the rest lies along lips and lids, where the flow jumps
+    assert np.quantile(error, 0.9) < ROUNDING  # the rest lies along lips and lids, where the flow jumps
 
 
 def test_no_jump_where_windows_meet() -> None:
@@ -266,7 +268,7 @@ def test_what_two_windows_say_differently_is_halved_where_they_meet() -> None:
     assert np.abs(steps[[0, 1, 2, 5, 6, 9, 10, 11]]).max() < 1e-4
     for join in (4, 8):
         assert abs(steps[join]) > 1e-3
-        assert steps[join - 1] == pytest.approx(steps[join], rel=0.01)
+        assert steps[join - 1] == pytest.approx(steps[join], rel=10 * ROUNDING)
 
 
 # ---- seeds and options -------------------------------------------------------------------------

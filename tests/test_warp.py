@@ -6,7 +6,7 @@ import pytest
 
 from avatar.drivers.curves import CURVES
 from avatar.drivers.mesh import LEFT_EYE, MOUTH, FaceBasis, ReferenceMesh, Slit
-from avatar.drivers.mouth import ENAMEL, MouthModel, linear
+from avatar.drivers.mouth import ENAMEL, FLESH, MouthModel, linear
 from avatar.drivers.warp import DrivenReference
 
 SIDE = 256
@@ -96,6 +96,18 @@ def test_a_shut_eye_shows_no_eye() -> None:
     assert bright[0] > 100 and max(bright[1:]) < 0.15 * bright[0]
 
 
+def test_lids_are_marked_where_and_as_far_as_an_eye_closes() -> None:
+    driver = made_up(250, LEFT_EYE)
+    curves, head = still(3)
+    curves[:, CURVES.index("eyeBlinkRight")] = [0.0, 0.5, 1.0]  # the person's right is the picture's left
+    lids = driver(curves, head).lids
+    assert lids[0].max() == 0 and lids.max((1, 2))[1:] == pytest.approx([0.5, 1.0], abs=0.12)
+    rows, columns = np.nonzero(lids[2])
+    eye = driver.mesh.landmarks[[*LEFT_EYE.upper, *LEFT_EYE.lower]]
+    assert eye[:, 0].min() - 8 < columns.min() and columns.max() < eye[:, 0].max() + 8
+    assert eye[:, 1].min() - 8 < rows.min() and rows.max() < eye[:, 1].max() + 8
+
+
 def test_lips_that_hardly_part_stay_shut(driver: DrivenReference) -> None:
     curves, head = still(2)
     curves[:, JAW] = [0.02, 0.12]
@@ -109,3 +121,11 @@ def test_teeth_that_the_reference_shows_are_its_enamel() -> None:
     assert smiling.mouth_shown.max() == 1
     assert dark.paints[ENAMEL].max() < linear(np.array(240)) / 2
     assert dark.mouth_shown.max() == 0
+
+
+def test_a_grey_photo_has_a_grey_mouth() -> None:
+    grey = made_up(20, MOUTH)
+    assert np.ptp(grey.paints, axis=1).max() < 1e-6
+    picture = np.round(grey.picture * [1.0, 0.8, 0.6]).astype(np.uint8)
+    skin = DrivenReference(grey.mesh, picture, grey.mouth)
+    assert (skin.paints[FLESH, 0] > 1.5 * skin.paints[FLESH, 1:]).all()

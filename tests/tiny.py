@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from avatar.adapters.audio import AudioAdapterConfig
-from avatar.backbone.decode import CELL, DecoderConfig, ReferenceDecoder
+from avatar.backbone.decode import DecoderConfig, ReferenceDecoder
 from avatar.backbone.dit import DiTConfig, FinalLayer, Modulation
 from avatar.backbone.vae import CausalVAE
 from avatar.drivers.curves import INDEX
@@ -41,7 +41,7 @@ TINY = replace(
         double_blocks=(0,),
         single_blocks=(1,),
     ),
-    decoder=DecoderConfig(widths=(8, 16, 16), blocks=1),
+    decoder=DecoderConfig(widths=(8, 16, 16), blocks=1, relief=9),
     window=8,
 )
 
@@ -79,7 +79,8 @@ def decoder(random: bool, plain: bool = False) -> ReferenceDecoder:
     if random:
         _randomise(net.head)
     if plain:
-        nn.init.constant_(net.head.bias[5 + CELL**2 : 5 + 2 * CELL**2], 30.0)  # type: ignore[index]
+        first = sum(net.parts[:3])
+        nn.init.constant_(net.head.bias[first : first + net.parts[3]], 30.0)  # type: ignore[index]
     return net.eval()
 
 
