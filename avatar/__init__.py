@@ -12,6 +12,7 @@ from avatar.version import __version__
 
 if TYPE_CHECKING:
     from avatar.animator import Animator, Clip
+    from avatar.drivers.expression import ExpressionSignal
     from avatar.drivers.pose import PoseSignal
 
 if find_spec("avatar.backbone") is None:
@@ -20,9 +21,14 @@ if find_spec("avatar.backbone") is None:
 # Compiled code goes to the user's cache: beside the sources it would outlive the package and then shadow it.
 os.environ.setdefault("NUMBA_CACHE_DIR", user_cache_dir("avatar-toolkit"))
 
-__all__ = ["Animator", "Clip", "PoseSignal", "UserError", "__version__"]
+__all__ = ["Animator", "Clip", "ExpressionSignal", "PoseSignal", "UserError", "__version__"]
 
-LAZY = {"Animator": "avatar.animator", "Clip": "avatar.animator", "PoseSignal": "avatar.drivers.pose"}
+LAZY = {
+    "Animator": "avatar.animator",
+    "Clip": "avatar.animator",
+    "ExpressionSignal": "avatar.drivers.expression",
+    "PoseSignal": "avatar.drivers.pose",
+}
 
 
 def __getattr__(name: str) -> Any:

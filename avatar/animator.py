@@ -6,6 +6,7 @@ animator.drive(ref="face.png", audio="talk.wav").save("talk.mp4")
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from importlib.resources import files
@@ -22,14 +23,18 @@ from avatar.backbone.decode import ReferenceDecoder
 from avatar.backbone.vae import CausalVAE
 from avatar.composite import Compositor
 from avatar.device import pick_device
+from avatar.drivers.expression import ExpressionSignal, read_expression
 from avatar.drivers.face import choose_face, extract, find_faces, head_crop
 from avatar.drivers.mesh import FaceBasis
 from avatar.drivers.motion import animate_stream
 from avatar.drivers.mouth import MouthModel
+from avatar.drivers.pose import PoseSignal, read_pose
+from avatar.drivers.signal import Signal
 from avatar.drivers.speech import SpeechDriver, resample_stream
-from avatar.drivers.whisper import BUNDLED
+from avatar.drivers.whisper import BUNDLED, FEATURE_RATE
 from avatar.errors import UserError
 from avatar.media import audio_seconds, frame_count, read_image, stream_audio
+from avatar.mixing import Mixer
 from avatar.model import Generator
 from avatar.options import DriveOptions
 from avatar.presets import PRESETS
@@ -81,22 +86,58 @@ class Animator:
         return cls(nets, speech)
 
     def session(
-        self, ref: str | Path, audio: str | Path, options: DriveOptions | None = None
+        self,
+        ref: str | Path,
+        audio: str | Path | None = None,
+        options: DriveOptions | None = None,
+        *,
+        pose: PoseSignal | str | Path | None = None,
+        expression: ExpressionSignal | str | Path | None = None,
     ) -> DriveSession:
         """Everything that can be wrong with the inputs is found here; iterating the session makes the frames.
+
+        Args:
+            ref: photo, or a video for its first frame.
+            audio: the speech; without it the video has no sound and is as long as the longest signal.
+            pose: moves the head: a signal, a video or a signals file.
+            expression: moves the face: a signal, a video, a signals file or a word of
+                `avatar.drivers.expression.MOODS`.
 
         Raises:
             UserError: a file cannot be used, no face fits; the message names it.
         """
-        return DriveSession(self, Path(ref), Path(audio), options or DriveOptions())
+        if pose is not None and not isinstance(pose, PoseSignal):
+            pose = read_pose(pose)
+        if expression is not None and not isinstance(expression, ExpressionSignal):
+            expression = read_expression(expression)
+        sound = None if audio is None else Path(audio)
+        return DriveSession(self, Path(ref), sound, options or DriveOptions(), pose, expression)
 
-    def stream(self, ref: str | Path, audio: str | Path, **options: Any) -> Iterator[Pixels]:
-        """Frames (H, W, 3) as they are made; options as in `avatar.options.DriveOptions`."""
-        yield from self.session(ref, audio, DriveOptions(**options))
+    def stream(
+        self,
+        ref: str | Path,
+        audio: str | Path | None = None,
+        *,
+        pose: PoseSignal | str | Path | None = None,
+        expression: ExpressionSignal | str | Path | None = None,
+        **options: Any,
+    ) -> Iterator[Pixels]:
+        """Frames (H, W, 3) as they are made; signals as in `session`, options as in `DriveOptions`."""
+        yield from self.session(ref, audio, DriveOptions(**options), pose=pose, expression=expression)
 
-    def drive(self, ref: str | Path, audio: str | Path, **options: Any) -> Clip:
-        """The video as a clip, made when it is saved or iterated; options as in `DriveOptions`."""
-        return Clip(self.session(ref, audio, DriveOptions(**options)), Path(audio))
+    def drive(
+        self,
+        ref: str | Path,
+        audio: str | Path | None = None,
+        *,
+        pose: PoseSignal | str | Path | None = None,
+        expression: ExpressionSignal | str | Path | None = None,
+        **options: Any,
+    ) -> Clip:
+        """The video as a clip, made when it is saved or iterated; signals as in `session`, options as in
+        `DriveOptions`."""
+        session = self.session(ref, audio, DriveOptions(**options), pose=pose, expression=expression)
+        return Clip(session, None if audio is None else Path(audio))
 
     def render(
         self,
@@ -130,11 +171,19 @@ class DriveSession:
         notices: what the user should know about the inputs.
     """
 
-    def __init__(self, animator: Animator, ref: Path, audio: Path, options: DriveOptions) -> None:
+    def __init__(
+        self,
+        animator: Animator,
+        ref: Path,
+        audio: Path | None,
+        options: DriveOptions,
+        pose: PoseSignal | None,
+        expression: ExpressionSignal | None,
+    ) -> None:
         self.animator, self.audio, self.options, self.fps = animator, audio, options, options.fps
         self.notices: list[str] = []
         photo = read_image(ref)
-        length = audio_seconds(audio)
+        length = self._length(pose, expression)
         if options.seconds is not None:
             length = min(length, options.seconds)
         self.frames = frame_count(length, self.fps)
@@ -146,6 +195,27 @@ class DriveSession:
         self.renderer = Renderer(
             animator.nets, extract(photo, crop, CROP), crop.to_crop(face.landmarks, CROP)
         )
+        self.mixer = Mixer(
+            self.renderer.driven.mesh,
+            None if expression is None else expression.scaled(options.expression_scale),
+            None if pose is None else pose.scaled(options.pose_scale),
+            fps=self.fps,
+            frames=self.frames,
+            when_short=options.when_short,
+            speaks=audio is not None,
+        )
+
+    def _length(self, pose: PoseSignal | None, expression: ExpressionSignal | None) -> Fraction:
+        """Seconds of the video."""
+        if self.audio is not None:
+            return audio_seconds(self.audio)
+        given: list[Signal] = [signal for signal in (pose, expression) if signal is not None]
+        if not given:
+            raise UserError("nothing drives the face: give --audio, --pose or --expression")
+        lengths = [signal.seconds for signal in given if len(signal) > 1]
+        if not lengths and self.options.seconds is None:
+            raise UserError("the drivers stand still and have no length: say how long with --seconds")
+        return max(lengths) if lengths else self.options.seconds or Fraction(0)
 
     def __iter__(self) -> Iterator[Pixels]:
         options = self.options
@@ -161,13 +231,38 @@ class DriveSession:
             yield self.compositor(*frame)
 
     def _motion(self) -> Iterator[Motion]:
-        """Motion of all frames, heard from the sound piece by piece."""
+        """Motion of all frames: that of the speech or of an idle face, with the signals added."""
+        done = 0
+        for motion in self._idle() if self.audio is None else self._spoken(self.audio):
+            curves, head = self.mixer(motion.curves, motion.head, done)
+            done += len(curves)
+            yield Motion(curves, head, motion.audio)
+
+    def _idle(self) -> Iterator[Motion]:
+        """A face that says nothing and keeps the mouth of the photo."""
+        options, rest = self.options, self.renderer.driven.mesh.rest
+        rows = math.ceil(self.frames / self.fps * FEATURE_RATE) + 1
+        chunk = round(LISTEN * FEATURE_RATE)
+
+        def both() -> Iterator[NDArray[np.float32]]:
+            silent = (
+                np.tile(rest, (min(chunk, rows - start), 1)).astype(np.float32)
+                for start in range(0, rows, chunk)
+            )
+            for head, face in animate_stream(silent, options.seed, options.head_motion, 1.0):
+                yield np.concatenate([face, head], 1)
+
+        for found in resample_stream(both(), self.fps, self.frames):
+            yield Motion(found[:, :52], found[:, 52:])
+
+    def _spoken(self, sound: Path) -> Iterator[Motion]:
+        """Motion heard from the sound piece by piece."""
         options = self.options
         heard: list[torch.Tensor] = []  # features not yet turned into windows
         first_row = done = 0
 
         def curves() -> Iterator[NDArray[np.float32]]:
-            for features, mouth in self.animator.speech.stream(stream_audio(self.audio, LISTEN)):
+            for features, mouth in self.animator.speech.stream(stream_audio(sound, LISTEN)):
                 heard.append(features[:, -1])
                 yield (ARTICULATION * options.audio_scale * mouth.cpu().numpy()).clip(0, 1)
 
@@ -192,7 +287,7 @@ class DriveSession:
 class Clip:
     """A video that is made while it is saved or iterated."""
 
-    def __init__(self, session: DriveSession, audio: Path) -> None:
+    def __init__(self, session: DriveSession, audio: Path | None) -> None:
         self.session, self.audio = session, audio
 
     def __len__(self) -> int:

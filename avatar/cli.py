@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from avatar import cli_signals
+from avatar.cli_weights import app as weights_app
 from avatar.errors import UserError
 from avatar.options import DriveOptions
 from avatar.version import __version__
-from avatar.cli_weights import app as weights_app
 
 DEFAULT = DriveOptions()
 USAGE_ERROR: Any = typer.BadParameter.__base__  # of all misspelt options and values; typer does not name it
@@ -51,12 +51,21 @@ def _option(name: str) -> Any:
 @app.command()
 def drive(
     ref: Annotated[Path, typer.Option(help="photo (png, jpeg, webp), or a video for its first frame")],
-    audio: Annotated[Path, typer.Option(help="speech: wav, mp3, m4a, flac, ogg or a video")],
+    audio: Annotated[Path | None, typer.Option(help="speech: wav, mp3, m4a, flac, ogg or a video")] = None,
+    pose: Annotated[Path | None, typer.Option(help="video or signals file: the head follows it")] = None,
+    expression: Annotated[
+        str | None, typer.Option(help="video or signals file: the face follows it; or a mood: happy, sad ...")
+    ] = None,
     out: Annotated[Path, typer.Option(help="mp4 file to write")] = Path("talk.mp4"),
     seed: Annotated[int, _option("seed")] = DEFAULT.seed,
     steps: Annotated[int, _option("steps")] = DEFAULT.steps,
     guidance: Annotated[float, _option("guidance")] = DEFAULT.guidance,
     audio_scale: Annotated[float, _option("audio_scale")] = DEFAULT.audio_scale,
+    pose_scale: Annotated[float, _option("pose_scale")] = DEFAULT.pose_scale,
+    expression_scale: Annotated[float, _option("expression_scale")] = DEFAULT.expression_scale,
+    when_short: Annotated[
+        Literal["hold", "loop", "mirror", "error"], _option("when_short")
+    ] = DEFAULT.when_short,
     head_motion: Annotated[float, _option("head_motion")] = DEFAULT.head_motion,
     expressiveness: Annotated[float, _option("expressiveness")] = DEFAULT.expressiveness,
     fps: Annotated[str, _option("fps")] = str(DEFAULT.fps),
@@ -71,12 +80,15 @@ def drive(
     force: Annotated[bool, typer.Option("--force", help="replace an existing output file")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
-    """Make the person in the photo speak the recording."""
+    """Make the person in the photo speak the recording, move as another does, or both."""
     options = DriveOptions(
         seed=seed,
         steps=steps,
         guidance=guidance,
         audio_scale=audio_scale,
+        pose_scale=pose_scale,
+        expression_scale=expression_scale,
+        when_short=when_short,
         head_motion=head_motion,
         expressiveness=expressiveness,
         fps=fps,
@@ -87,7 +99,17 @@ def drive(
     from avatar import run
 
     run.drive(
-        ref, audio, out, options, preset=preset, device=device, whisper=whisper, force=force, quiet=quiet
+        ref,
+        audio,
+        out,
+        options,
+        pose=pose,
+        expression=expression,
+        preset=preset,
+        device=device,
+        whisper=whisper,
+        force=force,
+        quiet=quiet,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -36,6 +36,11 @@ class DriveOptions(BaseModel):
     steps: int = Field(1, ge=1, le=100, description="sampling steps")
     guidance: float = Field(1.0, ge=1, le=20, description="classifier-free guidance, 1 is off")
     audio_scale: float = Field(1.0, ge=0, le=3, description="strength of the speech on the mouth")
+    pose_scale: float = Field(1.0, ge=0, le=3, description="strength of the pose on the head")
+    expression_scale: float = Field(1.0, ge=0, le=3, description="strength of the expression on the face")
+    when_short: Literal["hold", "loop", "mirror", "error"] = Field(
+        "hold", description="what a driver does that ends before the speech"
+    )
     head_motion: float = Field(1.0, ge=0, le=3, description="amount of head sway")
     expressiveness: float = Field(1.0, ge=0, le=3, description="amount of brow and eye motion")
     fps: Annotated[Fraction, BeforeValidator(lambda rate: parse_fps(str(rate)))] = Field(

@@ -50,10 +50,12 @@ def _plain(value: object) -> str:
 
 def drive(
     ref: Path,
-    audio: Path,
+    audio: Path | None,
     out: Path,
     options: DriveOptions,
     *,
+    pose: Path | None,
+    expression: str | None,
     preset: str,
     device: str,
     whisper: str | None,
@@ -67,15 +69,19 @@ def drive(
     """
     check_output(out, force)
     check_file(ref, "picture")
-    check_file(audio, "sound")
+    if audio is not None:
+        check_file(audio, "sound")
+    if pose is not None:
+        check_file(pose, "pose")
     console = Console(stderr=True, quiet=quiet, soft_wrap=True, highlight=False, markup=False)
     with notes(console), console.status("loading"):
         from avatar.animator import Animator
 
         animator = Animator.from_pretrained(preset, device=device, whisper=whisper)
-        session = animator.session(ref, audio, options)
+        session = animator.session(ref, audio, options, pose=pose, expression=expression)
     width, height = session.size
-    console.print(f"{ref} + {audio} -> {out}")
+    given = (str(driver) for driver in (ref, audio, pose, expression) if driver is not None)
+    console.print(f"{' + '.join(given)} -> {out}")
     settings = dict(options) | {"size": f"{width}x{height}", "frames": session.frames, "preset": preset}
     console.print(
         ", ".join(f"{name} {_plain(value)}" for name, value in settings.items() if value is not None)

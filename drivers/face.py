@@ -153,14 +153,14 @@ def quiet() -> Iterator[None]:
         os.close(null)
 
 
-def _mesh() -> Any:
+def open_mesh() -> Any:
     """A face mesh that follows one face from call to call."""
     from mediapipe.python.solutions.face_mesh import FaceMesh
 
     return FaceMesh(static_image_mode=False, max_num_faces=1, refine_landmarks=True)
 
 
-def _landmarks(mesh: Any, image: Pixels, crop: Crop) -> Points | None:
+def mesh_landmarks(mesh: Any, image: Pixels, crop: Crop) -> Points | None:
     """One pass of the mesh over a crop: (478, 3) in image pixels, or None without a face in it."""
     size = min(crop.side, MESH_INPUT)
     found = mesh.process(np.ascontiguousarray(extract(image, crop, size))).multi_face_landmarks
@@ -230,11 +230,11 @@ def find_faces(image: Pixels) -> list[Face]:
     """All faces of a picture, the largest first. Landmarks are the mean of repeated passes of the mesh."""
     faces: list[Face] = []
     with quiet():
-        mesh = _mesh()
+        mesh = open_mesh()
         for crop in _detect(image):
             mesh.reset()
             around = Crop.around(crop.x + crop.side / 2, crop.y + crop.side / 2, MESH_SIDE * crop.side)
-            passes = [_landmarks(mesh, image, around) for _ in range(1 + MESH_PASSES)]
+            passes = [mesh_landmarks(mesh, image, around) for _ in range(1 + MESH_PASSES)]
             settled = [points for points in passes[1:] if points is not None]
             if settled:
                 faces.append(Face(np.mean(settled, 0)))

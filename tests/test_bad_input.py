@@ -239,11 +239,36 @@ def test_unknown_options_and_words(refuse: Refuse, option: str, value: object, t
 
 
 def test_a_missing_option(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["avatar", "drive", "--ref", "face.png"])
+    monkeypatch.setattr(sys, "argv", ["avatar", "drive", "--audio", "talk.wav"])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     assert stopped.value.code == 2
-    assert capfd.readouterr().err == "avatar: Missing option '--audio'.\n"
+    assert capfd.readouterr().err == "avatar: Missing option '--ref'.\n"
+
+
+def test_a_photo_that_nothing_drives(
+    portrait: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.mp4"
+    monkeypatch.setattr(sys, "argv", ["avatar", "drive", "--ref", str(portrait), "--out", str(out)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2 and not out.exists()
+    told = capfd.readouterr().err.splitlines()[-1]
+    assert told == "avatar: nothing drives the face: give --audio, --pose or --expression"
+
+
+def test_drivers_that_cannot_be_used(refuse: Refuse, tmp_path: Path, speech: Path) -> None:
+    picture = save(tmp_path / "grey.png", np.full((200, 200, 3), 128, np.uint8))
+    assert "no such pose" in refuse(pose=tmp_path / "missing.mp4")
+    assert "must be a video, a signals file or one of happy" in refuse(expression="cheerful")
+    assert "no person found" in refuse(pose=picture) and "shows no face" in refuse(expression=picture)
+    assert "talk.safetensors" in refuse(pose=_text(tmp_path / "talk.safetensors"))
+
+
+def _text(path: Path) -> Path:
+    path.write_text("not a signal")
+    return path
 
 
 # ---- strange but fine

@@ -25,9 +25,9 @@ from avatar.backbone import checkpoint
 from avatar.backbone.fp8 import dequantise
 from avatar.backbone.vae import CausalVAE
 from avatar.cli import app
+from avatar.cli_weights import app as weights_app
 from avatar.errors import UserError
 from avatar.releases import RELEASES, Release
-from avatar.cli_weights import app as weights_app
 
 Tensors = dict[str, Tensor]
 

@@ -1,0 +1,182 @@
+"""The expression of a face over time, taken from a video or named by a word.
+
+A video's expression is absolute: what the net of `avatar.drivers.expression_net` reads from the face mesh.
+What the reference itself shows is read by the same net and taken off before it is applied, so a smiling
+reference does not smile twice. A word's is what is added to the reference. Shapes: T frames, 52 curves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from avatar.backbone.checkpoint import load
+from avatar.drivers.cache import cached
+from avatar.drivers.curves import CURVES, INDEX, MOUTH, curve_indices
+from avatar.drivers.expression_net import ExpressionNet, facing
+from avatar.drivers.mesh import FaceBasis
+from avatar.drivers.signal import Signal
+from avatar.drivers.track import FaceTracker
+from avatar.errors import UserError
+from avatar.media import read_video, video_info
+
+logger = logging.getLogger(__name__)
+
+Array = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+Track = Callable[[Iterable[Pixels], int], Iterable[Pixels]]  # shows progress: frames and how many there are
+
+EYES = tuple(index for name, index in INDEX.items() if name.startswith("eye"))
+BROWS_AND_CHEEKS = tuple(index for index in range(len(CURVES)) if index not in {*MOUTH, *EYES})
+REGION_CURVES = {"mouth": MOUTH, "eyes": EYES, "face": BROWS_AND_CHEEKS, "head": (), "body": ()}
+SHIPPED = Path(str(files("avatar").joinpath("weights/mini/expression.safetensors")))
+LIFT = curve_indices("browInnerUp", "browOuterUp")
+BROWS, EYE_CORNERS = [105, 66, 334, 296], [33, 133, 362, 263]  # landmarks
+LONGEST_LOSS = 1.0  # s, beyond it a face that is out of sight is told of
+# Curves that each word adds at strength 1; left and right alike.
+MOODS: dict[str, dict[str, float]] = {
+    "happy": {"mouthSmile": 0.7, "cheekSquint": 0.5, "mouthDimple": 0.25, "eyeSquint": 0.15,
+              "browOuterUp": 0.1},
+    "sad": {"mouthFrown": 0.6, "browInnerUp": 0.7, "mouthShrugLower": 0.25, "eyeLookDown": 0.15,
+            "eyeBlink": 0.1},
+    "angry": {"browDown": 0.8, "noseSneer": 0.35, "mouthPress": 0.3, "eyeSquint": 0.3, "mouthFrown": 0.25},
+    "surprised": {"browInnerUp": 0.8, "browOuterUp": 0.8, "eyeWide": 0.7},
+    "disgusted": {"noseSneer": 0.8, "mouthUpperUp": 0.35, "browDown": 0.35, "cheekSquint": 0.4,
+                  "mouthFrown": 0.3},
+    "afraid": {"browInnerUp": 0.9, "browOuterUp": 0.4, "eyeWide": 0.6, "mouthStretch": 0.4},
+    "calm": {"eyeBlink": 0.12, "mouthSmile": 0.12},
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpressionSignal(Signal):
+    """Face curves over time.
+
+    Attributes:
+        curves: (T, 52), ARKit curves in the order of `avatar.drivers.curves.CURVES`.
+        absolute: the curves say how the face is; otherwise, what is added to the reference's.
+    """
+
+    KIND: ClassVar[str] = "expression"
+    SHAPES: ClassVar[Mapping[str, tuple[int, ...]]] = {"curves": (len(CURVES),)}
+    ELEMENTS: ClassVar[Mapping[str, Mapping[str, Sequence[int]]]] = {"curves": REGION_CURVES}
+    FACTS: ClassVar[tuple[str, ...]] = ("absolute",)
+
+    curves: Array
+    absolute: bool = True
+
+    @classmethod
+    def of_mood(cls, word: str) -> ExpressionSignal:
+        """A mood that holds, one frame long.
+
+        Raises:
+            UserError: not one of `MOODS`.
+        """
+        if word not in MOODS:
+            raise UserError(
+                f"expression {word}: must be a video, a signals file or one of {', '.join(MOODS)}"
+            )
+        curves = np.zeros((1, len(CURVES)), np.float32)
+        for name, value in MOODS[word].items():
+            curves[:, curve_indices(name)] = value
+        return cls(fps=Fraction(25), curves=curves, absolute=False)
+
+    @classmethod
+    def from_video(cls, path: str | Path, **options: Any) -> ExpressionSignal:
+        """`read_expression`."""
+        return read_expression(path, **options)
+
+    @classmethod
+    def _read_facts(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
+        if not isinstance(facts["absolute"], bool):
+            raise ValueError(f"absolute {facts['absolute']}")
+        return {"absolute": facts["absolute"]}
+
+
+class ExpressionReader:
+    """Curves of face meshes, by the net of the preset `mini` or another."""
+
+    def __init__(self, weights: Path | None = None) -> None:
+        self.net = load(ExpressionNet, weights or SHIPPED)
+        self.basis = FaceBasis.load()
+
+    @torch.no_grad()
+    def __call__(self, points: Array) -> Array:
+        """Curves (T, 52) of landmarks (T, 478, 3) in px; those of the brows are about their median."""
+        ahead = facing(points, self.basis)
+        curves = self.net(torch.from_numpy(ahead))[1].numpy()
+        curves[:, list(curve_indices("browDown"))] = 0
+        curves[:, list(LIFT)] = self._brow_lift(ahead)[:, None]
+        return curves
+
+    def _brow_lift(self, ahead: Array) -> Array:
+        """How far the brows are lifted (T,), in curves; rendered brows do not teach the net to see it."""
+        height = (ahead[:, EYE_CORNERS, 1].mean(1) - ahead[:, BROWS, 1].mean(1)).astype(np.float32)
+        full = -self.basis.displacement[list(LIFT)].sum(0)[BROWS, 1].mean()
+        return (height - np.median(height)) / full
+
+
+def read_expression(
+    path: str | Path, face: str = "largest", track: Track = lambda frames, count: frames
+) -> ExpressionSignal:
+    """The expression of a face in a video, kept in the cache; of a signals file, as it is; or of a word.
+
+    Args:
+        path: a video, a .safetensors file of `ExpressionSignal.save`, or one of `MOODS`.
+        face: which one, as in `avatar.drivers.face.choose_face`.
+        track: is given the frames and their count, to show how far it is.
+
+    Raises:
+        UserError: a file that can not be read, no face in it.
+    """
+    if str(path) in MOODS:
+        return ExpressionSignal.of_mood(str(path))
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return ExpressionSignal.load(path)
+    if not path.exists() and not path.suffix:
+        return ExpressionSignal.of_mood(str(path))  # which says what the words are
+    info = video_info(path)
+    if info.frames == 1:
+        logger.warning("%s: has a single frame, the expression stands still", path)
+
+    def look() -> ExpressionSignal:
+        points = held(follow(track(read_video(path), info.frames), face, str(path)), info.fps, str(path))
+        return ExpressionSignal(fps=info.fps, curves=ExpressionReader()(points))
+
+    net = hashlib.sha256(SHIPPED.read_bytes()).hexdigest()
+    return cached(ExpressionSignal, path, {"net": net, "face": face}, look)
+
+
+def follow(frames: Iterable[Pixels], face: str, name: str) -> Iterator[Array | None]:
+    """Landmarks (478, 3) of a face in each frame, None where it is not seen."""
+    with FaceTracker(face, name) as tracker:
+        yield from map(tracker, frames)
+
+
+def held(found: Iterable[Array | None], fps: Fraction, name: str) -> Array:
+    """Landmarks (T, 478, 3); a face that is out of sight holds, and before it is first seen it waits.
+
+    Raises:
+        UserError: it is never seen.
+    """
+    rows = list(found)
+    seen = np.array([row is not None for row in rows])
+    if not seen.any():
+        raise UserError(f"{name}: shows no face; use a film in which a face is at least 48 px high")
+    known = np.flatnonzero(seen)
+    at = known[np.maximum(np.searchsorted(known, np.arange(len(rows)), "right") - 1, 0)]
+    lost = np.arange(len(rows)) - at
+    if np.abs(lost).max() > LONGEST_LOSS * fps:
+        logger.warning("%s: the face is out of sight for over %g s, there it holds still", name, LONGEST_LOSS)
+    return np.stack([rows[index] for index in at])  # type: ignore[misc]

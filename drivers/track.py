@@ -1,0 +1,102 @@
+"""One face followed through a video, frame by frame, by MediaPipe's face mesh."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avatar.drivers.face import (
+    MESH_SIDE,
+    Crop,
+    Face,
+    Points,
+    choose_face,
+    find_faces,
+    mesh_landmarks,
+    open_mesh,
+    quiet,
+)
+
+Pixels = NDArray[np.uint8]
+
+PASSES = 3  # over the first frame: the mesh wanders until it has its own points to start from
+STRAY = 0.2  # of its side, how far the face may leave the middle of the square that is looked at
+GROWN = 1.35  # by this factor the face may grow or shrink in it
+
+
+class FaceTracker:
+    """Landmarks of one face in frames that are given in order.
+
+    Args:
+        choice: of the face in the first frame that shows one, as in `avatar.drivers.face.choose_face`.
+        name: of the video, for messages.
+    """
+
+    def __init__(self, choice: str = "largest", name: str = "video") -> None:
+        self.choice, self.name = choice, name
+        with quiet():
+            self.mesh = open_mesh()
+            self.mesh.process(np.zeros((64, 64, 3), np.uint8))  # the nets are loaded, and say so, now
+        self.crop: Crop | None = None
+        self.last: Face | None = None
+
+    def __enter__(self) -> FaceTracker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.mesh.close()
+
+    def __call__(self, frame: Pixels) -> Points | None:
+        """Landmarks (478, 3) in px of a frame (H, W, 3), None where no face is found.
+
+        Raises:
+            UserError: there are faces, but not the chosen one.
+        """
+        for _ in range(2):  # a face that is lost where it was is looked for at once
+            if self.crop is None and not self._find(frame):
+                return None
+            assert self.crop is not None
+            points = mesh_landmarks(self.mesh, frame, self.crop)
+            if points is not None:
+                break
+            self.crop = None
+        else:
+            return None
+        self.last = Face(points)
+        if self._strayed(self.last):
+            self._look_at(self.last)
+        return points
+
+    def _find(self, frame: Pixels) -> bool:
+        """Look for the face anew; one that was followed before is the nearest to its last place."""
+        faces = find_faces(frame)
+        if not faces:
+            return False
+        if self.last is None:
+            face = choose_face(faces, self.choice, (frame.shape[1], frame.shape[0]), self.name)
+        else:
+            at = self.last.landmarks[:, :2].mean(0)
+            face = min(faces, key=lambda other: float(np.linalg.norm(other.landmarks[:, :2].mean(0) - at)))
+        self._look_at(face)
+        assert self.crop is not None
+        with quiet():
+            for _ in range(PASSES):
+                mesh_landmarks(self.mesh, frame, self.crop)
+        return True
+
+    def _look_at(self, face: Face) -> None:
+        left, top, width, height = face.box
+        self.crop = Crop.around(left + width / 2, top + height / 2, MESH_SIDE * max(width, height))
+        self.mesh.reset()
+
+    def _strayed(self, face: Face) -> bool:
+        assert self.crop is not None
+        left, top, width, height = face.box
+        middle = self.crop.x + self.crop.side / 2, self.crop.y + self.crop.side / 2
+        away = max(abs(left + width / 2 - middle[0]), abs(top + height / 2 - middle[1])) / self.crop.side
+        grown = MESH_SIDE * max(width, height) / self.crop.side
+        return away > STRAY or not 1 / GROWN < grown < GROWN

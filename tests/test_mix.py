@@ -1,0 +1,174 @@
+"""Signals that move one face: who moves what, and how far."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from avatar.drivers.curves import CURVES, INDEX, MOUTH, curve_indices
+from avatar.drivers.expression import BROWS_AND_CHEEKS, EYES, MOODS, ExpressionSignal
+from avatar.drivers.mix import BESIDE_SPEECH, add_expression, add_pose
+
+Array = NDArray[np.float32]
+FRAMES = 7
+# The curves that make the lips' shape of a sound.
+SHAPE = curve_indices(
+    "jawOpen", "jawForward", "mouthClose", "mouthPucker", "mouthFunnel", "mouthPress", "mouthRollLower",
+    "mouthRollUpper", "mouthLowerDown", "mouthShrugLower", "mouthShrugUpper", "tongueOut",
+)  # fmt: skip
+
+
+def some(seed: int, rows: int = FRAMES) -> Array:
+    return np.random.default_rng(seed).random((rows, len(CURVES)), np.float32)
+
+
+MOTION, REFERENCE, REST = some(0), 0.3 * some(1, 1)[0], 0.2 * some(2, 1)[0]
+FILM = ExpressionSignal(fps=Fraction(25), curves=some(3))
+MOOD = replace(FILM, absolute=False)
+
+
+def mixed(signal: ExpressionSignal, speaks: bool, motion: Array = MOTION) -> Array:
+    return add_expression(motion, signal, REFERENCE, REST, speaks)
+
+
+def moved(before: Array, after: Array) -> set[int]:
+    """The curves that differ in any frame, to the bit."""
+    return set(np.flatnonzero((before != after).any(0)).tolist())
+
+
+@pytest.mark.parametrize("speaks", [True, False])
+@pytest.mark.parametrize("signal", [FILM, MOOD])
+def test_strength_nought_is_no_signal_to_the_bit(signal: ExpressionSignal, speaks: bool) -> None:
+    out = mixed(signal.scaled(0), speaks)
+    assert out.dtype == np.float32 and np.array_equal(out, MOTION)
+    assert moved(MOTION, mixed(signal, speaks))
+
+
+def test_strength_is_of_each_frame() -> None:
+    out = mixed(FILM.scaled([(0, 0), (0.08, 0), (0.12, 1)]), speaks=True)  # 0 up to frame 2, 1 from frame 3
+    assert np.array_equal(out[:3], MOTION[:3])
+    assert np.array_equal(out[3:], mixed(FILM, speaks=True)[3:])
+
+
+@pytest.mark.parametrize("speaks", [True, False])
+@pytest.mark.parametrize("signal", [FILM, MOOD])
+def test_what_is_added_grows_in_a_straight_line(signal: ExpressionSignal, speaks: bool) -> None:
+    """On a face at rest nothing fades, so the whole change is strength x what the signal adds."""
+    rest = np.tile(REST, (FRAMES, 1))
+    change = {
+        scale: mixed(signal.scaled(scale), speaks, rest).astype(np.float64) - rest for scale in (0.5, 1, 1.5)
+    }
+    assert np.abs(change[1]).max() > 0.1
+    assert np.abs(change[0.5] - 0.5 * change[1]).max() < 1e-6
+    assert np.abs(change[1.5] - 1.5 * change[1]).max() < 1e-6
+
+
+def test_a_film_adds_what_the_reference_does_not_show_and_a_mood_all_of_it() -> None:
+    """Film: strength (curves - reference); mood: strength curves."""
+    rest = np.tile(REST, (FRAMES, 1))
+    assert np.allclose(mixed(FILM, False, rest) - rest, FILM.curves - REFERENCE, atol=1e-6)
+    assert np.allclose(mixed(MOOD, False, rest) - rest, MOOD.curves, atol=1e-6)
+    same = replace(FILM, curves=np.tile(REFERENCE, (FRAMES, 1)))
+    assert np.allclose(mixed(same, False, rest), rest, atol=1e-6)  # a smile does not smile twice
+
+
+# ---- who moves what ----------------------------------------------------------------------------
+
+
+def test_beside_speech_the_mouth_keeps_its_shape() -> None:
+    out = mixed(FILM.scaled(1.5), speaks=True)
+    assert np.array_equal(out[:, list(SHAPE)], MOTION[:, list(SHAPE)])
+    assert moved(MOTION, out) & set(MOUTH) == set(BESIDE_SPEECH)
+    assert moved(MOTION, out) == set(BESIDE_SPEECH) | set(EYES) | set(BROWS_AND_CHEEKS)
+
+
+def test_beside_speech_the_corners_are_moved_and_not_replaced() -> None:
+    """The speech's own curve stays whole: speech + strength x added, nothing of it fades."""
+    corners = list(BESIDE_SPEECH)
+    for strength in (0.5, 1.0, 1.5):
+        expected = MOTION + strength * (FILM.curves - REFERENCE)
+        assert np.allclose(mixed(FILM.scaled(strength), True)[:, corners], expected[:, corners], atol=1e-6)
+
+
+def test_without_speech_the_mouth_follows() -> None:
+    out = mixed(FILM, speaks=False)
+    assert moved(MOTION, out) == set(range(len(CURVES)))
+    assert np.allclose(out, REST + FILM.curves - REFERENCE, atol=1e-6)  # nothing but the film is left
+
+
+@pytest.mark.parametrize("speaks", [True, False])
+@pytest.mark.parametrize(("region", "curves"), [("mouth", MOUTH), ("eyes", EYES), ("face", BROWS_AND_CHEEKS)])
+def test_a_mask_keeps_all_other_curves_to_the_bit(region: str, curves: tuple[int, ...], speaks: bool) -> None:
+    expected = set(BESIDE_SPEECH) if region == "mouth" and speaks else set(curves)
+    out = mixed(FILM.masked(region), speaks)
+    assert moved(MOTION, out) == expected
+    columns = sorted(expected)
+    assert np.array_equal(out[:, columns], mixed(FILM, speaks)[:, columns])
+
+
+@pytest.mark.parametrize("region", ["head", "body"])
+def test_regions_without_curves_move_none(region: str) -> None:
+    assert np.array_equal(mixed(FILM.masked(region), speaks=False), MOTION)
+
+
+def test_every_curve_is_of_one_region() -> None:
+    assert sorted((*MOUTH, *EYES, *BROWS_AND_CHEEKS)) == list(range(len(CURVES)))
+
+
+@pytest.mark.parametrize("word", MOODS)
+def test_a_mood_is_seen_beside_speech(word: str) -> None:
+    signal = ExpressionSignal.of_mood(word).resampled(Fraction(25), FRAMES)
+    out = mixed(signal, speaks=True, motion=np.tile(REST, (FRAMES, 1)))
+    assert np.abs(out - REST).max() > 0.1
+    assert np.array_equal(out[:, list(SHAPE)], np.tile(REST[list(SHAPE)], (FRAMES, 1)))
+
+
+def test_idle_blinks_fade_before_those_of_a_film() -> None:
+    """rest + (1 - min(strength, 1)) x idle of a blink, with a film that shows the reference's face."""
+    blink = INDEX["eyeBlinkLeft"]
+    idle = np.tile(REST, (FRAMES, 1))
+    idle[3, blink] += 0.8
+    same = replace(FILM, curves=np.tile(REFERENCE, (FRAMES, 1)))
+    for strength, left in ((0.0, 0.8), (0.25, 0.6), (1.0, 0.0), (1.5, 0.0)):
+        for speaks in (True, False):
+            out = mixed(same.scaled(strength), speaks, idle)
+            assert out[3, blink] - REST[blink] == pytest.approx(left, abs=1e-6)
+    kept = mixed(same.masked("mouth", "face"), True, idle)
+    assert np.array_equal(kept[:, blink], idle[:, blink])
+
+
+# ---- head --------------------------------------------------------------------------------------
+
+
+HEAD, DRIVEN = some(4)[:, :6] - 0.5, some(5)[:, :6] - 0.5
+
+
+def at(strength: float) -> Array:
+    return np.full(FRAMES, strength, np.float32)
+
+
+def test_a_pose_of_strength_nought_changes_no_bit() -> None:
+    out = add_pose(HEAD, DRIVEN, at(0))
+    assert out.dtype == np.float32 and np.array_equal(out, HEAD)
+
+
+def test_a_pose_takes_the_place_of_the_sway() -> None:
+    """(1 - min(strength, 1)) x sway + strength x driver."""
+    assert np.allclose(add_pose(HEAD, DRIVEN, at(0.25)), 0.75 * HEAD + 0.25 * DRIVEN, atol=1e-6)
+    assert np.array_equal(add_pose(HEAD, DRIVEN, at(1)), DRIVEN)
+    assert np.allclose(add_pose(HEAD, DRIVEN, at(1.5)), 1.5 * DRIVEN, atol=1e-6)
+
+
+def test_a_pose_grows_in_a_straight_line_on_a_still_head() -> None:
+    still = np.zeros_like(HEAD)
+    for strength in (0.5, 1, 1.5):
+        assert np.allclose(add_pose(still, DRIVEN, at(strength)), strength * DRIVEN, atol=1e-6)
+
+
+def test_the_strength_of_a_pose_is_of_each_frame() -> None:
+    strength = np.float32([0, 0, 0, 1, 1, 1, 1])
+    assert np.array_equal(add_pose(HEAD, DRIVEN, strength), np.concatenate([HEAD[:3], DRIVEN[3:]]))
