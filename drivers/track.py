@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import TracebackType
 
 import numpy as np
@@ -38,9 +39,9 @@ class FaceTracker:
         self.choice, self.name = choice, name
         with quiet():
             self.mesh = open_mesh()
-            self.mesh.process(np.zeros((64, 64, 3), np.uint8))  # the nets are loaded, and say so, now
         self.crop: Crop | None = None
         self.last: Face | None = None
+        self.fresh = True  # the nets are not loaded yet, and say so when they are
 
     def __enter__(self) -> FaceTracker:
         return self
@@ -56,20 +57,27 @@ class FaceTracker:
         Raises:
             UserError: there are faces, but not the chosen one.
         """
-        for _ in range(2):  # a face that is lost where it was is looked for at once
-            if self.crop is None and not self._find(frame):
-                return None
-            assert self.crop is not None
-            points = mesh_landmarks(self.mesh, frame, self.crop)
-            if points is not None:
-                break
-            self.crop = None
-        else:
+        with quiet() if self.fresh else nullcontext():
+            points = self._look(frame)
+        self.fresh = False
+        if points is None:
             return None
         self.last = Face(points)
         if self._strayed(self.last):
             self._look_at(self.last)
         return points
+
+    def _look(self, frame: Pixels) -> Points | None:
+        """Where the face was last; if it is lost there, wherever it is now."""
+        for _ in range(2):
+            if self.crop is None and not self._find(frame):
+                return None
+            assert self.crop is not None
+            points = mesh_landmarks(self.mesh, frame, self.crop)
+            if points is not None:
+                return points
+            self.crop = None
+        return None
 
     def _find(self, frame: Pixels) -> bool:
         """Look for the face anew; one that was followed before is the nearest to its last place."""
@@ -83,9 +91,8 @@ class FaceTracker:
             face = min(faces, key=lambda other: float(np.linalg.norm(other.landmarks[:, :2].mean(0) - at)))
         self._look_at(face)
         assert self.crop is not None
-        with quiet():
-            for _ in range(PASSES):
-                mesh_landmarks(self.mesh, frame, self.crop)
+        for _ in range(PASSES):
+            mesh_landmarks(self.mesh, frame, self.crop)
         return True
 
     def _look_at(self, face: Face) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -259,10 +260,13 @@ def test_a_photo_that_nothing_drives(
 
 
 def test_drivers_that_cannot_be_used(refuse: Refuse, tmp_path: Path, speech: Path) -> None:
-    picture = save(tmp_path / "grey.png", np.full((200, 200, 3), 128, np.uint8))
+    film = tmp_path / "grey.mp4"
+    with VideoWriter(film, size=(200, 200), fps=Fraction(25)) as writer:
+        for _ in range(3):
+            writer.write(np.full((200, 200, 3), 128, np.uint8))
     assert "no such pose" in refuse(pose=tmp_path / "missing.mp4")
     assert "must be a video, a signals file or one of happy" in refuse(expression="cheerful")
-    assert "no person found" in refuse(pose=picture) and "shows no face" in refuse(expression=picture)
+    assert "no person found" in refuse(pose=film) and "shows no face" in refuse(expression=film)
     assert "talk.safetensors" in refuse(pose=_text(tmp_path / "talk.safetensors"))
 
 

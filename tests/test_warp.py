@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from avatar.drivers.curves import CURVES
-from avatar.drivers.mesh import LEFT_EYE, MOUTH, FaceBasis, ReferenceMesh, Slit
+from avatar.drivers.mesh import LEFT_EYE, LIDS_MEET, MOUTH, FaceBasis, ReferenceMesh, Slit
 from avatar.drivers.mouth import ENAMEL, FLESH, MouthModel, linear
 from avatar.drivers.warp import DrivenReference
 
@@ -91,7 +91,7 @@ def made_up(inside: int, slit: Slit, gap: float = 0.0) -> DrivenReference:
 def test_a_shut_eye_shows_no_eye() -> None:
     driver = made_up(250, LEFT_EYE)
     curves, head = still(3)
-    curves[:, [CURVES.index("eyeBlinkLeft"), CURVES.index("eyeBlinkRight")]] = [[0.5], [0.95], [1.0]]
+    curves[:, [CURVES.index("eyeBlinkLeft"), CURVES.index("eyeBlinkRight")]] = [[0.4], [0.95], [1.0]]
     bright = (driver(curves, head).picture > 200).sum((1, 2, 3))
     assert bright[0] > 100 and max(bright[1:]) < 0.15 * bright[0]
 
@@ -101,7 +101,7 @@ def test_lids_are_marked_where_and_as_far_as_an_eye_closes() -> None:
     curves, head = still(3)
     curves[:, CURVES.index("eyeBlinkRight")] = [0.0, 0.5, 1.0]  # the person's right is the picture's left
     lids = driver(curves, head).lids
-    assert lids[0].max() == 0 and lids.max((1, 2))[1:] == pytest.approx([0.5, 1.0], abs=0.12)
+    assert lids[0].max() == 0 and lids.max((1, 2))[1:] == pytest.approx([0.5 / LIDS_MEET, 1.0], abs=0.12)
     rows, columns = np.nonzero(lids[2])
     eye = driver.mesh.landmarks[[*LEFT_EYE.upper, *LEFT_EYE.lower]]
     assert eye[:, 0].min() - 8 < columns.min() and columns.max() < eye[:, 0].max() + 8
