@@ -213,9 +213,11 @@ class DriveSession:
         if not given:
             raise UserError("nothing drives the face: give --audio, --pose or --expression")
         lengths = [signal.seconds for signal in given if len(signal) > 1]
-        if not lengths and self.options.seconds is None:
+        if lengths:
+            return max(lengths)
+        if self.options.seconds is None:
             raise UserError("the drivers stand still and have no length: say how long with --seconds")
-        return max(lengths) if lengths else self.options.seconds or Fraction(0)
+        return self.options.seconds
 
     def __iter__(self) -> Iterator[Pixels]:
         options = self.options

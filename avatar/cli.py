@@ -13,7 +13,7 @@ import typer
 from avatar import cli_signals
 from avatar.cli_weights import app as weights_app
 from avatar.errors import UserError
-from avatar.options import DriveOptions
+from avatar.options import DriveOptions, WhenShort
 from avatar.version import __version__
 
 DEFAULT = DriveOptions()
@@ -63,9 +63,7 @@ def drive(
     audio_scale: Annotated[float, _option("audio_scale")] = DEFAULT.audio_scale,
     pose_scale: Annotated[float, _option("pose_scale")] = DEFAULT.pose_scale,
     expression_scale: Annotated[float, _option("expression_scale")] = DEFAULT.expression_scale,
-    when_short: Annotated[
-        Literal["hold", "loop", "mirror", "error"], _option("when_short")
-    ] = DEFAULT.when_short,
+    when_short: Annotated[WhenShort, _option("when_short")] = DEFAULT.when_short,
     head_motion: Annotated[float, _option("head_motion")] = DEFAULT.head_motion,
     expressiveness: Annotated[float, _option("expressiveness")] = DEFAULT.expressiveness,
     fps: Annotated[str, _option("fps")] = str(DEFAULT.fps),

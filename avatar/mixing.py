@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,9 @@ from avatar.drivers.mix import add_expression, add_pose
 from avatar.drivers.pose import PoseSignal
 from avatar.drivers.signal import Signal
 from avatar.errors import UserError
+from avatar.options import WhenShort
 
 Array = NDArray[np.float32]
-WhenShort = Literal["hold", "loop", "mirror", "error"]
 S = TypeVar("S", bound=Signal)
 
 

@@ -11,6 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from avatar.errors import UserError
 from avatar.media import parse_fps
 
+WhenShort = Literal["hold", "loop", "mirror", "error"]
+
 
 def _check_face(spec: str) -> str:
     from avatar.drivers.face import parse_choice
@@ -38,9 +40,7 @@ class DriveOptions(BaseModel):
     audio_scale: float = Field(1.0, ge=0, le=3, description="strength of the speech on the mouth")
     pose_scale: float = Field(1.0, ge=0, le=3, description="strength of the pose on the head")
     expression_scale: float = Field(1.0, ge=0, le=3, description="strength of the expression on the face")
-    when_short: Literal["hold", "loop", "mirror", "error"] = Field(
-        "hold", description="what a driver does that ends before the speech"
-    )
+    when_short: WhenShort = Field("hold", description="what a driver does that ends before the speech")
     head_motion: float = Field(1.0, ge=0, le=3, description="amount of head sway")
     expressiveness: float = Field(1.0, ge=0, le=3, description="amount of brow and eye motion")
     fps: Annotated[Fraction, BeforeValidator(lambda rate: parse_fps(str(rate)))] = Field(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 import subprocess
 import sys
 import wave
@@ -38,6 +40,16 @@ def write_wav(path: Path, sound: NDArray[np.floating], rate: int, width: int = 2
         file.setparams((channels, width, rate, 0, "NONE", ""))
         file.writeframes(whole.reshape(-1, 1).view(np.uint8)[:, :width].tobytes())
     return path
+
+
+def edit_metadata(path: Path, **changes: str) -> None:
+    """Change what a safetensors file says about itself, the tensors left alone."""
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] |= changes
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
 
 
 def tone(seconds: float, rate: int, hertz: float = 440.0) -> NDArray[np.float64]:

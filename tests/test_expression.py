@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -13,6 +11,7 @@ from typing import ClassVar
 import cv2
 import numpy as np
 import pytest
+from conftest import edit_metadata
 from numpy.typing import NDArray
 from tiny import landmarks
 
@@ -143,16 +142,6 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "a.safetensors"
 
 
-def edit(path: Path, **changes: str) -> None:
-    """Change what a file says about itself, the tensors left alone."""
-    data = path.read_bytes()
-    (length,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8 : 8 + length])
-    header["__metadata__"] |= changes
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
-
-
 def test_a_file_gives_back_what_was_saved(saved: Path) -> None:
     signal, expected = read_expression(saved), ramp().scaled([(0, 0), (0.9, 1)])
     assert np.array_equal(signal.curves, expected.curves) and signal.fps == 10
@@ -182,9 +171,9 @@ def test_files_that_do_not_fit_are_refused_in_one_line(saved: Path, tmp_path: Pa
     expected = f"{tmp_path / 'other.safetensors'}: holds a other signal, a expression signal is needed"
     assert refusal(tmp_path / "other.safetensors") == expected
     whole = saved.read_bytes()
-    edit(saved, facts='{"absolute": false}')
+    edit_metadata(saved, facts='{"absolute": false}')
     assert "was changed or damaged after it was written" in refusal(saved)
-    edit(saved, version="2")
+    edit_metadata(saved, version="2")
     assert "is of format 2, 1 is read here" in refusal(saved)
     saved.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
     assert "was changed or damaged after it was written" in refusal(saved)

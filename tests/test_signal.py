@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -12,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from conftest import edit_metadata
 from numpy.typing import NDArray
 
 from avatar.drivers.cache import cache_path, cached
@@ -156,16 +155,6 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "a.safetensors"
 
 
-def edit(path: Path, **changes: str) -> None:
-    """Change what a file says about itself, the tensors left alone."""
-    data = path.read_bytes()
-    (length,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8 : 8 + length])
-    header["__metadata__"] |= changes
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
-
-
 def test_a_file_gives_back_what_was_saved(saved: Path) -> None:
     signal = Levels.load(saved)
     assert signal.fps == Fraction(30000, 1001) and signal.mask == {"mouth", "body"} and signal.unit == "m"
@@ -185,7 +174,7 @@ def test_a_changed_file_is_refused(saved: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"fps": "25"}, {"mask": "eyes"}, {"facts": "{}"}, {"sha256": "0" * 64}])
 def test_a_file_whose_description_was_changed_is_refused(saved: Path, change: dict[str, str]) -> None:
-    edit(saved, **change)
+    edit_metadata(saved, **change)
     with pytest.raises(UserError, match="was changed or damaged"):
         Levels.load(saved)
 
@@ -193,7 +182,7 @@ def test_a_file_whose_description_was_changed_is_refused(saved: Path, change: di
 def test_files_of_another_version_or_kind_are_refused(saved: Path) -> None:
     with pytest.raises(UserError, match="holds a levels signal, a others signal is needed"):
         Others.load(saved)
-    edit(saved, version="2")
+    edit_metadata(saved, version="2")
     with pytest.raises(UserError, match="is of format 2, 1 is read here"):
         Levels.load(saved)
 
