@@ -44,6 +44,7 @@ SURFACE, EYE, HOLE = 0, 1, 2  # parts of a drawn frame
 SHUT = (0.8, 2.0)  # px: a smaller gap between two rims is closed, up to a larger one it is narrowed
 MOVED = 4.0  # 1 / px: a slit that moves by a quarter of a pixel has left the reference's expression
 LID = 2.0  # px beyond the lower lid's landmarks, and half of it beyond the upper's, skin begins for certain
+CLOSING = 1e-4  # of an eye's opening, less is rounding
 LID_REACH = 5  # px around an eye that its lids may change
 # Share of the clips' light that falls on enamel, flesh and what lies behind in a photo: the lights of the
 # clip factory shine into the mouth as few rooms' do.
@@ -178,7 +179,7 @@ class DrivenReference:
             shut(target, rigid, eye, min(SHUT[0], 0.15 * usual), min(SHUT[1], 0.35 * usual))
             # Landmarks of the lids lie on the white of the eye's edge, which a shut eye must not show.
             closed = 1 - eye.gaps(target).mean(1).clip(0, usual) / usual
-            for t in np.flatnonzero(closed > 0):
+            for t in np.flatnonzero(closed > CLOSING):
                 lids[t] += closed[t] * _ring(rigid[t], eye, size, LID_REACH)
             edge = (closed * min(LID, 0.3 * usual))[:, None]
             source[:, list(eye.lower[1:-1]), 1] += edge
