@@ -24,7 +24,7 @@ from avatar.backbone.checkpoint import load
 from avatar.drivers.cache import cached
 from avatar.drivers.curves import CURVES, INDEX, MOUTH, curve_indices
 from avatar.drivers.expression_net import ExpressionNet, facing
-from avatar.drivers.mesh import FaceBasis
+from avatar.drivers.mesh import LEFT_EYE, RIGHT_EYE, FaceBasis, eye_opening
 from avatar.drivers.signal import Signal
 from avatar.drivers.track import FaceTracker
 from avatar.errors import UserError
@@ -42,6 +42,9 @@ REGION_CURVES = {"mouth": MOUTH, "eyes": EYES, "face": BROWS_AND_CHEEKS, "head":
 SHIPPED = Path(str(files("avatar").joinpath("weights/mini/expression.safetensors")))
 LIFT = curve_indices("browInnerUp", "browOuterUp")
 BROWS, EYE_CORNERS = [105, 66, 334, 296], [33, 133, 362, 263]  # landmarks
+LIDS = ((LEFT_EYE, "Right"), (RIGHT_EYE, "Left"))  # the picture's left eye is the person's right
+LIDS_SEEN = 0.6  # of the lids' motion the face mesh shows, `lids_seen` in the log of recipes/expression.py
+READER = "2"  # what is read beside the net, for the cache: another number, another reading
 LONGEST_LOSS = 1.0  # s, beyond it a face that is out of sight is told of
 # Curves that each word adds at strength 1; left and right alike.
 MOODS: dict[str, dict[str, float]] = {
@@ -112,12 +115,26 @@ class ExpressionReader:
 
     @torch.no_grad()
     def __call__(self, points: Array) -> Array:
-        """Curves (T, 52) of landmarks (T, 478, 3) in px; those of the brows are about their median."""
+        """Curves (T, 52) of landmarks (T, 478, 3) in px; those of brows and lids are about their median."""
         ahead = facing(points, self.basis)
         curves = self.net(torch.from_numpy(ahead))[1].numpy()
         curves[:, list(curve_indices("browDown"))] = 0
         curves[:, list(LIFT)] = self._brow_lift(ahead)[:, None]
+        self._set_lids(curves, ahead)
         return curves
+
+    def _set_lids(self, curves: Array, ahead: Array) -> None:
+        """Blink and widening of each eye, in place, such that all curves together open it as far as the mesh
+        says, relative to its median: the net takes small closings for the shape of the eye."""
+        for eye, side in LIDS:
+            gap = eye.gaps(ahead).mean(1)
+            opened = gap / max(float(np.median(gap)), 1e-6)
+            by_curve = eye_opening(eye, self.basis)
+            blink, wide = INDEX[f"eyeBlink{side}"], INDEX[f"eyeWide{side}"]
+            curves[:, [blink, wide]] = 0
+            missing = (opened - 1) / LIDS_SEEN - curves @ by_curve
+            curves[:, blink] = (missing / by_curve[blink]).clip(0, 1)
+            curves[:, wide] = (missing / by_curve[wide]).clip(0, 1)
 
     def _brow_lift(self, ahead: Array) -> Array:
         """How far the brows are lifted (T,), in curves; rendered brows do not teach the net to see it."""
@@ -155,7 +172,7 @@ def read_expression(
         return ExpressionSignal(fps=info.fps, curves=ExpressionReader()(points))
 
     net = hashlib.sha256(SHIPPED.read_bytes()).hexdigest()
-    return cached(ExpressionSignal, path, {"net": net, "face": face}, look)
+    return cached(ExpressionSignal, path, {"net": net, "reader": READER, "face": face}, look)
 
 
 def follow(frames: Iterable[Pixels], face: str, name: str) -> Iterator[Array | None]:

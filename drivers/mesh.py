@@ -124,6 +124,12 @@ class FaceBasis:
         )
 
 
+def eye_opening(eye: Slit, basis: FaceBasis) -> Array:
+    """By how much each curve at 1 changes the opening of an eye, relative to its opening, (52,)."""
+    by_curve = eye.gaps(basis.displacement)[:, 1:-1].mean(1)
+    return by_curve / (LIDS_MEET * -by_curve.min())
+
+
 def rotation(head: Array) -> Array:
     """Rotation matrices (T, 3, 3) from yaw, pitch, roll in radians, (T, 3+): the head turns to the picture's
     right with yaw, down with pitch, and clockwise with roll."""
@@ -188,8 +194,7 @@ class ReferenceMesh:
         reference shows; an eye's is the reference's own, scaled as the curves say."""
         if slit is MOUTH:
             return np.maximum(curves @ self.mouth_change, 0)
-        by_curve = slit.gaps(self.basis.displacement)[:, 1:-1].mean(1)
-        change = (curves - self.rest) @ by_curve / (LIDS_MEET * -by_curve.min())
+        change = (curves - self.rest) @ eye_opening(slit, self.basis)
         return slit.gaps(self.own) * np.maximum(1 + change, 0)[:, None]
 
     def act(self, curves: Array) -> Array:

@@ -201,12 +201,23 @@ class DrivenReference:
                 corners = [eye.upper[0], eye.upper[-1]]
                 look = (points[t, iris] - rigid[t, iris]).mean(0)
                 shift = (rigid[t, corners] - mesh.landmarks[corners, :2]).mean(0) + look
-                draw_triangles(target[t], target[t] - shift, strip, EYE, at, parts)
+                ball = self._eyeball(eye, (target[t] - shift).astype(np.float32))
+                draw_triangles(target[t], ball, strip, EYE, at, parts)
             skull = (rigid[t, list(UPPER_LIP)] - mesh.landmarks[list(UPPER_LIP), :2]).mean(0)
             draw_triangles(target[t], (target[t] - skull).astype(np.float32), MOUTH_STRIP, HOLE, at, parts)
             flow[t] = at - self.grid - np.float32(0.5)
             picture[t] = self._paint(flow[t], parts, inside[t], float(openness[t]), gains[t], hole[t])
         return Driven(picture, flow, hole, lids.clip(0, 1), relief, gains)
+
+    def _eyeball(self, eye: Slit, seen: Array) -> Array:
+        """Where in the reference the rims of an eye take what lies between them, from where it turned to.
+
+        Beyond the reference's own lids there is no eyeball, so what it shows is stretched to a wider eye.
+        """
+        upper, lower = list(eye.upper), list(eye.lower)
+        seen[upper, 1] = np.maximum(seen[upper, 1], self.mesh.landmarks[upper, 1])
+        seen[lower, 1] = np.minimum(seen[lower, 1], self.mesh.landmarks[lower, 1])
+        return seen
 
     def _paint(
         self,

@@ -7,7 +7,8 @@ the code is pulled to what it says, so nothing stays that the curves do not know
 
 The log has the correlation of each group of curves on people kept apart (`r_GROUP`), and how much of identity
 and head pose a linear map can read from codes and from the landmarks themselves, as a share of the variance
-(`identity_code`, `identity_mesh`, `pose_code`, `pose_mesh`; below 0 is nothing).
+(`identity_code`, `identity_mesh`, `pose_code`, `pose_mesh`; below 0 is nothing). `lids_seen` is the share of
+the lids' motion that the face mesh shows.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 from avatar.backbone.checkpoint import load, save
 from avatar.drivers.curves import CURVES, curve_indices
 from avatar.drivers.expression_net import ExpressionConfig, ExpressionNet, facing
-from avatar.drivers.mesh import FaceBasis
+from avatar.drivers.mesh import LEFT_EYE, RIGHT_EYE, FaceBasis, eye_opening
 from avatar.errors import UserError
 from avatar.recipes.settings import Settings, read_settings
 from avatar.recipes.shards import seeds
@@ -42,6 +43,7 @@ GROUPS = {
     "gaze": ("eyeLookIn", "eyeLookOut"),
     "brows": ("browInnerUp", "browOuterUp"),
 }
+OPEN = 0.8  # an eye whose median opening is more is open most of a clip
 TRUST = 1e-2  # of the ridge of the linear maps, in shares of the mean variance
 
 
@@ -110,8 +112,24 @@ def identity_of(faces: Faces) -> Array:
     return own[torch.searchsorted(names, faces.clip)].numpy()
 
 
+def lids_seen(faces: Faces, basis: FaceBasis) -> float:
+    """How much of the way of the lids that the curves mean the meshes show: the slope of the seen opening,
+    relative to the clip's own median, over the meant one."""
+    seen, meant = [], []
+    for name in faces.clip.unique():
+        clip = faces.clip == name
+        for eye in (LEFT_EYE, RIGHT_EYE):
+            opened = (1 + faces.curves[clip].numpy() @ eye_opening(eye, basis)).clip(0)
+            gap = eye.gaps(faces.points[clip].numpy()).mean(1)
+            if np.median(opened) > OPEN:
+                seen.append(gap / np.median(gap) - 1)
+                meant.append(opened / np.median(opened) - 1)
+    x, y = np.concatenate(meant), np.concatenate(seen)
+    return float((x * y).sum() / (x * x).sum())
+
+
 @torch.autocast("cpu", enabled=False)
-def figures(net: ExpressionNet, faces: Faces) -> dict[str, float]:
+def figures(net: ExpressionNet, faces: Faces, basis: FaceBasis) -> dict[str, float]:
     """The numbers of the log, see the head of this file."""
     code, curves = net(faces.points)
     found: dict[str, float] = {}
@@ -126,7 +144,7 @@ def figures(net: ExpressionNet, faces: Faces) -> dict[str, float]:
     for name, source in sources.items():
         found[f"identity_{name}"] = round(linear_share(source, identity, half), 3)
         found[f"pose_{name}"] = round(linear_share(source, angles, half), 3)
-    return found
+    return found | {"lids_seen": round(lids_seen(faces, basis), 3)}
 
 
 def main(words: list[str]) -> list[float]:
@@ -156,7 +174,7 @@ def main(words: list[str]) -> list[float]:
         return {"loss": error + settings.code_weight * said, "curves": error, "code": said}
 
     def probe(model: nn.Module) -> dict[str, float]:
-        return figures(model.net, test)  # type: ignore[arg-type]
+        return figures(model.net, test, basis)  # type: ignore[arg-type]
 
     losses = train(student, batch, loss, settings, probe)
     save(load(Student, settings.out / "model.safetensors").net, settings.out / "expression.safetensors")

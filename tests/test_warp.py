@@ -96,6 +96,17 @@ def test_a_shut_eye_shows_no_eye() -> None:
     assert bright[0] > 100 and max(bright[1:]) < 0.15 * bright[0]
 
 
+def test_an_eye_that_opens_wider_shows_no_skin() -> None:
+    """From lashes to lower lid all is the bright eyeball: as many more pixels of it as the eye is wider."""
+    driver = made_up(250, LEFT_EYE)
+    curves, head = still(2)
+    curves[1, CURVES.index("eyeWideRight")] = 1
+    bright = (driver(curves, head).picture > 200).sum((1, 2, 3))
+    gaps = LEFT_EYE.gaps(driver.mesh.act(curves)).mean(1)
+    assert gaps[1] > 1.3 * gaps[0]
+    assert bright[1] / bright[0] == pytest.approx(gaps[1] / gaps[0], rel=0.15)
+
+
 def test_lids_are_marked_where_and_as_far_as_an_eye_closes() -> None:
     driver = made_up(250, LEFT_EYE)
     curves, head = still(3)
