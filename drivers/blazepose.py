@@ -69,7 +69,7 @@ class BlazePose:
     def settings(self) -> dict[str, str]:
         from mediapipe import __version__
 
-        return {"detector": self.name, "version": __version__, "layout": "1"}
+        return {"detector": self.name, "version": __version__, "layout": "2"}
 
     def find(self, frame: Pixels) -> list[Array]:
         """Boxes of all people, the largest first: squares around the hips that hold the whole body.
@@ -125,9 +125,10 @@ class BlazePose:
         found = self._reader.process(_reduced(frame[:, left:right]))
         if not found.pose_landmarks:
             return None
-        size = np.array([right - left, frame.shape[0]], np.float32)
+        size = np.array([right - left, frame.shape[0], right - left], np.float32)
+        place = np.array([left, 0, 0], np.float32)
         parts = {
-            name: None if not landmarks else _points(landmarks) * size + np.array([left, 0], np.float32)
+            name: None if not landmarks else _points(landmarks) * size + place
             for name, landmarks in (
                 ("face", found.face_landmarks),
                 ("left", found.left_hand_landmarks),
@@ -135,7 +136,7 @@ class BlazePose:
             )
         }
         return to_layout(
-            _points(found.pose_landmarks) * size + np.array([left, 0], np.float32),
+            _points(found.pose_landmarks) * size + place,
             np.array([point.visibility for point in found.pose_landmarks.landmark], np.float32),
             np.array([frame.shape[1], frame.shape[0]], np.float32),
             **parts,
@@ -151,33 +152,35 @@ def to_layout(
     left: Array | None,
     right: Array | None,
 ) -> tuple[Array, Array]:
-    """MediaPipe's points in DWPose's layout: keypoints (134, 2) and scores (134,).
+    """MediaPipe's points in DWPose's layout: keypoints (134, 3) and scores (134,).
+
+    Only the face's depth is kept, which the face mesh knows well.
 
     Args:
-        pose, visibility: BlazePose's points (33, 2), px, and how surely they are seen, (33,).
+        pose, visibility: BlazePose's points (33, 3), px, and how surely they are seen, (33,).
         size: (width, height) of the picture, px; what lies outside has the score 0.
-        face: of the face mesh, (468 or more, 2), px, or None.
-        left, right: of the person's hands, (21, 2), px, or None.
+        face: of the face mesh, (468 or more, 3), px, or None.
+        left, right: of the person's hands, (21, 3), px, or None.
     """
-    keypoints, scores = np.zeros((POINTS, 2), np.float32), np.zeros(POINTS, np.float32)
+    keypoints, scores = np.zeros((POINTS, 3), np.float32), np.zeros(POINTS, np.float32)
     for name, place in FROM_BLAZE.items():
-        keypoints[INDEX[name]], scores[INDEX[name]] = pose[place], visibility[place]
+        keypoints[INDEX[name], :2], scores[INDEX[name]] = pose[place, :2], visibility[place]
     shoulders = [INDEX["left_shoulder"], INDEX["right_shoulder"]]
     keypoints[INDEX["neck"]] = keypoints[shoulders].mean(0)
     scores[INDEX["neck"]] = scores[shoulders].min()
     if face is not None:  # it is surer of the middle of the face than BlazePose
         for name, corners in MIDDLES.items():
-            keypoints[INDEX[name]] = face[list(corners)].mean(0)
-    rest = ((FACE, None if face is None else face[list(IBUG)]), (LEFT_HAND, left), (RIGHT_HAND, right))
-    for places, points in rest:
+            keypoints[INDEX[name], :2] = face[list(corners), :2].mean(0)
+        keypoints[FACE], scores[FACE] = face[list(IBUG)], 1
+    for places, points in ((LEFT_HAND, left), (RIGHT_HAND, right)):
         if points is not None:
-            keypoints[places], scores[places] = points, 1
-    scores[((keypoints < 0) | (keypoints >= size)).any(1)] = 0
+            keypoints[places, :2], scores[places] = points[:, :2], 1
+    scores[((keypoints[:, :2] < 0) | (keypoints[:, :2] >= size)).any(1)] = 0
     return keypoints, scores
 
 
 def _points(landmarks: Any) -> Array:
-    return np.array([(point.x, point.y) for point in landmarks.landmark], np.float32)
+    return np.array([(point.x, point.y, point.z) for point in landmarks.landmark], np.float32)
 
 
 def _squares(width: int, height: int) -> list[tuple[int, int]]:

@@ -86,7 +86,8 @@ class DWPose:
     def read(self, frame: Pixels, box: Array) -> tuple[Array, Array]:
         """As `people.Detector`; it always gives something, the scores say whether it is a person."""
         keypoints, scores = self._reader(_bgr(frame), bboxes=[box.tolist()])
-        return keypoints[0].astype(np.float32), scores[0].astype(np.float32)
+        flat = np.pad(keypoints[0], ((0, 0), (0, 1)))  # its depth is not known
+        return flat.astype(np.float32), scores[0].astype(np.float32)
 
 
 def _bgr(frame: Pixels) -> Pixels:

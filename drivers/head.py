@@ -1,7 +1,8 @@
 """Head motion from keypoints: how a head turns and moves, by 2D points of the parts that do not act.
 
-The points are those of the mean face under weak perspective, so the best linear map from it to them has the
-rotation and the scale in it.
+The points are those of the mean face, turned, scaled and moved. Where their depth is known, the motion is
+that which brings the face nearest to them; without it, they are its points under weak perspective, and the
+best linear map from it to them has the rotation and the scale in it.
 Shapes: T frames, 134 keypoints of avatar.drivers.skeleton.
 """
 
@@ -14,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from avatar.drivers.mesh import CAMERA, HEAD_CENTRE, IBUG, FaceBasis, head_angles
+from avatar.drivers.mesh import CAMERA, HEAD_CENTRE, IBUG, FaceBasis, head_angles, kabsch
 from avatar.drivers.pose import PoseSignal
 from avatar.drivers.signal import Signal
 from avatar.drivers.skeleton import FACE, SEEN
@@ -59,8 +60,12 @@ class HeadSignal(Signal):
         turns, centres, heights = [], [], []
         for frame in seen:
             own, there = model[shown[frame]], pose.keypoints[frame, places][shown[frame]].astype(np.float64)
+            depth = pose.depth[frame, places][shown[frame]]
             middle, at = own.mean(0), there.mean(0)
-            turned, size = _fit(own - middle, there - at)
+            if depth.any():
+                turned, size = kabsch(own, np.column_stack([there, depth]))
+            else:
+                turned, size = _fit(own - middle, there - at)
             turns.append(turned)
             heights.append(size)
             centres.append(at + size * (turned @ (anchor - middle))[:2])

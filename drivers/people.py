@@ -45,7 +45,10 @@ class Detector(Protocol):
         ...
 
     def start(self, frame: Pixels, boxes: Sequence[Array], number: int) -> Read | None:
-        """Keypoints (134, 2) and scores (134,) of one of the people just found; None if there is nobody."""
+        """Keypoints (134, 3) and scores (134,) of one of the people just found; None if there is nobody.
+
+        A keypoint is x and y in px and its depth, px away from the viewer, all 0 where that is not known.
+        """
         ...
 
     def read(self, frame: Pixels, box: Array) -> Read | None:
@@ -55,7 +58,7 @@ class Detector(Protocol):
 
 @dataclass(frozen=True)
 class Followed:
-    """Keypoints (T, 134, 2), scores (T, 134) and whether the person was found, (T,)."""
+    """Keypoints (T, 134, 3), scores (T, 134) and whether the person was found, (T,)."""
 
     keypoints: Array
     scores: Array
@@ -111,7 +114,7 @@ def follow(
             f"{name}: no person found in {len(found)} frame{'s'[: len(found) != 1]}; use a film of a person"
             " who fills a good part of the picture, head and shoulders in it"
         )
-    empty = np.zeros((POINTS, 2), np.float32), np.zeros(POINTS, np.float32)
+    empty = np.zeros((POINTS, 3), np.float32), np.zeros(POINTS, np.float32)
     kept = [empty if read is None else read for read in reads]
     return Followed(np.stack([points for points, _ in kept]), np.stack([scores for _, scores in kept]), found)
 
@@ -152,7 +155,7 @@ def _believed(read: Read | None, last: Array | None) -> Read | None:
 
 
 def _around(keypoints: Array, scores: Array) -> Array:
-    seen = keypoints[scores > SEEN]
+    seen = keypoints[scores > SEEN, :2]
     return np.concatenate([seen.min(0), seen.max(0)])
 
 

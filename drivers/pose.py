@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,20 +45,28 @@ class PoseSignal(Signal):
     Attributes:
         keypoints: (T, 134, 2), x and y in px of the frame.
         scores: (T, 134), 0 to 1; a point under SEEN is missing and its place means nothing.
+        depth: (T, 134), px away from the viewer, from any level on; of the face, where the detector knows it.
         size: (width, height) of the frame, px.
     """
 
     KIND: ClassVar[str] = "pose"
-    SHAPES: ClassVar[Mapping[str, tuple[int, ...]]] = {"keypoints": (POINTS, 2), "scores": (POINTS,)}
-    ELEMENTS: ClassVar[Mapping[str, Mapping[str, Sequence[int]]]] = {
-        "keypoints": REGION_POINTS,
-        "scores": REGION_POINTS,
+    SHAPES: ClassVar[Mapping[str, tuple[int, ...]]] = {
+        "keypoints": (POINTS, 2),
+        "scores": (POINTS,),
+        "depth": (POINTS,),
     }
+    ELEMENTS: ClassVar[Mapping[str, Mapping[str, Sequence[int]]]] = dict.fromkeys(SHAPES, REGION_POINTS)
     FACTS: ClassVar[tuple[str, ...]] = ("size",)
 
     keypoints: Array
     scores: Array
     size: tuple[int, int]
+    depth: Array = field(default_factory=lambda: np.zeros((), np.float32))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        depth = np.broadcast_to(np.asarray(self.depth, np.float32), (len(self), POINTS))
+        object.__setattr__(self, "depth", depth)
 
     @property
     def unit(self) -> float:
@@ -77,13 +85,13 @@ class PoseSignal(Signal):
             beta: Hz that each shoulder width a second adds.
         """
         moved = one_euro(
-            self.keypoints,
+            np.concatenate([self.keypoints, self.depth[..., None]], -1),
             self.fps,
             min_cutoff=min_cutoff,
             beta=beta / self.unit,
             present=self.scores >= SEEN,
         )
-        return replace(self, keypoints=moved)
+        return replace(self, keypoints=moved[..., :2], depth=moved[..., 2])
 
     def skeletons(self, size: tuple[int, int] | None = None) -> Iterator[Pixels]:
         """The skeleton picture of every frame, (H, W, 3); what the mask leaves out is not drawn.
@@ -103,9 +111,10 @@ class PoseSignal(Signal):
         scores = np.stack([part["scores"] for part in parts])
         seen = weights["keypoints"] * (scores >= SEEN)
         counts = np.where(seen.sum(0) > 0, seen, weights["keypoints"])
-        points = np.stack([part["keypoints"] for part in parts])
+        points, depth = (np.stack([part[name] for part in parts]) for name in ("keypoints", "depth"))
         return {
             "keypoints": weighted_mean(points, counts),
+            "depth": weighted_mean(depth, counts),
             "scores": weighted_mean(scores, weights["scores"]),
         }
 
@@ -159,9 +168,11 @@ def read_pose(
     def look() -> PoseSignal:
         fps = float(info.fps)
         followed = follow(track(read_video(path), info.frames), found, fps, person, str(path))
-        keypoints, scores = fill_gaps(followed, fps, str(path))
+        points, scores = fill_gaps(followed, fps, str(path))
         size = (info.width, info.height)
-        return PoseSignal(fps=info.fps, keypoints=keypoints, scores=scores, size=size)
+        return PoseSignal(
+            fps=info.fps, keypoints=points[..., :2], scores=scores, depth=points[..., 2], size=size
+        )
 
     return cached(PoseSignal, path, found.settings() | {"person": str(parse_person(person))}, look)
 
@@ -176,7 +187,10 @@ def picture_pose(
     """
     followed = follow([image], detector or BlazePose(), 1.0, person, name)
     size = (image.shape[1], image.shape[0])
-    return PoseSignal(fps=Fraction(1), keypoints=followed.keypoints, scores=followed.scores, size=size)
+    points = followed.keypoints
+    return PoseSignal(
+        fps=Fraction(1), keypoints=points[..., :2], scores=followed.scores, depth=points[..., 2], size=size
+    )
 
 
 def overlays(frames: Iterable[Pixels], signal: PoseSignal) -> Iterator[Pixels]:

@@ -87,7 +87,8 @@ def retarget(driver: PoseSignal, reference: PoseSignal) -> PoseSignal:
         moved[:, child] = moved[:, parent] + ratios[name] * (points[:, child] - points[:, parent])
     first = int(seen[:, anchor].argmax())
     moved += own[anchor] - moved[first, anchor]
-    return replace(driver, keypoints=moved.astype(np.float32), size=reference.size)
+    depth = driver.depth * np.float32(ratios["head"])
+    return replace(driver, keypoints=moved.astype(np.float32), depth=depth, size=reference.size)
 
 
 def _ratios(points: Array, seen: Flags, own: Array, own_seen: Flags) -> dict[str, float]:

@@ -28,7 +28,7 @@ Tracks = dict[str, Array]
 Seconds = float | Fraction
 S = TypeVar("S", bound="Signal")
 
-VERSION = "1"  # of the file format
+VERSION = "2"  # of the file format
 REGIONS = frozenset({"mouth", "eyes", "face", "head", "body"})  # face: what is neither mouth nor eyes
 
 

@@ -198,7 +198,7 @@ def share_found(film: Film, keypoints: Array, scores: Array) -> dict[str, float]
     """
     width = np.linalg.norm(film.joints[:, 0] - film.joints[:, 3], axis=-1).max()
     places = [INDEX[name] for name in JOINTS]
-    away = np.linalg.norm(keypoints[:, places] - film.joints, axis=-1)
+    away = np.linalg.norm(keypoints[:, places, :2] - film.joints, axis=-1)
     right = (away <= NEAR * width) & (scores[:, places] >= SEEN)
     inside = ((film.joints >= 0) & (film.joints < SIDE)).all(-1)
     return {

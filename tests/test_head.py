@@ -26,9 +26,12 @@ def basis() -> FaceBasis:
     return FaceBasis.load()
 
 
-def pose_of(basis: FaceBasis, head: Array, curves: Array | None = None, height: float = HEIGHT) -> PoseSignal:
+def pose_of(
+    basis: FaceBasis, head: Array, curves: Array | None = None, height: float = HEIGHT, deep: bool = False
+) -> PoseSignal:
     """Keypoints of the mean face with curves (T, 52) under `head` (T, 6), as ReferenceMesh.place puts them:
-    (zoom R (x - centre) + shift) height + place, zoom = CAMERA / (CAMERA + z), of which x and y are seen."""
+    (zoom R (x - centre) + shift) height + place, zoom = CAMERA / (CAMERA + z), of which x and y are seen, and
+    z where `deep`."""
     face = np.tile(basis.neutral, (len(head), 1, 1))
     if curves is not None:
         face = face + np.einsum("tk,kld->tld", curves, basis.displacement)
@@ -39,7 +42,10 @@ def pose_of(basis: FaceBasis, head: Array, curves: Array | None = None, height: 
     keypoints[:, FACE] = placed[:, list(IBUG), :2] + PLACE
     scores = np.zeros((len(head), POINTS), np.float32)
     scores[:, FACE] = 1
-    return PoseSignal(fps=Fraction(25), keypoints=keypoints, scores=scores, size=(640, 480))
+    depth = np.zeros((len(head), POINTS), np.float32)
+    if deep:
+        depth[:, FACE] = placed[:, list(IBUG), 2]
+    return PoseSignal(fps=Fraction(25), keypoints=keypoints, scores=scores, depth=depth, size=(640, 480))
 
 
 def nod(frames: int = 9) -> Array:
@@ -54,15 +60,17 @@ def check(found: Array, expected: Array) -> None:
     assert np.abs(found[:, 3:] - expected[:, 3:]).max() < SHIFT
 
 
+@pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("value", range(6))
-def test_each_motion_comes_back_and_moves_nothing_else(basis: FaceBasis, value: int) -> None:
+def test_each_motion_comes_back_and_moves_nothing_else(basis: FaceBasis, value: int, deep: bool) -> None:
     head = np.zeros((5, 6), np.float32)
     head[:, value] = [0, 0.2, 0.5, -0.2, -0.5]
-    check(HeadSignal.of_pose(pose_of(basis, head), basis).head, head)
+    check(HeadSignal.of_pose(pose_of(basis, head, deep=deep), basis).head, head)
 
 
-def test_all_motions_together_come_back(basis: FaceBasis) -> None:
-    signal = HeadSignal.of_pose(pose_of(basis, nod()), basis)
+@pytest.mark.parametrize("deep", [False, True])
+def test_all_motions_together_come_back(basis: FaceBasis, deep: bool) -> None:
+    signal = HeadSignal.of_pose(pose_of(basis, nod(), deep=deep), basis)
     assert signal.head.shape == (9, 6) and signal.head.dtype == np.float32 and signal.fps == 25
     check(signal.head, nod())
 
@@ -91,6 +99,17 @@ def test_speech_and_blinks_do_not_move_the_head(basis: FaceBasis) -> None:
     found = HeadSignal.of_pose(pose_of(basis, np.zeros((5, 6), np.float32), curves), basis).head
     assert np.degrees(np.abs(found[:, :3])).max() < DEGREES and np.abs(found[:, 3:5]).max() < SHIFT
     assert np.abs(found[:, 5]).max() < 0.02 * CAMERA  # the size, 1 / (1 + z / CAMERA), to 2 %
+
+
+def test_a_known_depth_tells_a_nod_from_a_longer_face(basis: FaceBasis) -> None:
+    """A nose that is half as long again, as in another face: without depth that tilts the head."""
+    pose = pose_of(basis, nod(), deep=True)
+    tip = [FACE[point] for point in (30, 33)]
+    pose.keypoints[:, tip, 1] += 12
+    errors = []
+    for given in (pose, replace(pose, depth=np.zeros((), np.float32))):
+        errors.append(np.abs(HeadSignal.of_pose(given, basis).head[:, 1] - nod()[:, 1]).max())
+    assert errors[0] < 0.6 * errors[1]
 
 
 def test_points_that_tremble_move_the_head_little(basis: FaceBasis) -> None:

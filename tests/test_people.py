@@ -41,11 +41,12 @@ class Blocks:
         rows, columns = np.nonzero(frame[top:bottom, left:right, 0])
         scores = np.full(POINTS, float(len(rows) > 0), np.float32)
         if not len(rows):
-            return np.zeros((POINTS, 2), np.float32), scores
+            return np.zeros((POINTS, 3), np.float32), scores
         share = np.linspace(0, 1, POINTS)[:, None]
         low = np.array([left + columns.min(), top + rows.min()])
         high = np.array([left + columns.max() + 1, top + rows.max() + 1])
-        return (low + share * (high - low)).astype(np.float32), scores
+        flat = np.pad(low + share * (high - low), ((0, 0), (0, 1)))
+        return flat.astype(np.float32), scores
 
 
 def film(*people: tuple[int, Sequence[float | None]]) -> list[Pixels]:

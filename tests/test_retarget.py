@@ -174,3 +174,10 @@ def test_what_has_nothing_in_common_is_refused() -> None:
         retarget(hidden(driver, "neck"), hidden(REFERENCE, "nose"))
     with pytest.raises(UserError, match="no limb and no face in common"):
         retarget(driver, hidden(REFERENCE, *(name for name in INDEX if name != "neck")))
+
+
+def test_depth_is_scaled_as_the_head_is() -> None:
+    """Of a driver whose head is half as large again, two thirds of the depth."""
+    driver = signal([person(40, (300, 200), head=1.5)])
+    deep = replace(driver, depth=np.arange(POINTS, dtype=np.float32)[None])
+    assert np.allclose(retarget(deep, REFERENCE).depth, np.arange(POINTS) / 1.5, rtol=0.02)

@@ -14,7 +14,7 @@ from conftest import edit_metadata
 from numpy.typing import NDArray
 
 from avatar.drivers.cache import cache_path, cached
-from avatar.drivers.signal import Signal
+from avatar.drivers.signal import VERSION, Signal
 from avatar.errors import UserError
 
 
@@ -182,8 +182,8 @@ def test_a_file_whose_description_was_changed_is_refused(saved: Path, change: di
 def test_files_of_another_version_or_kind_are_refused(saved: Path) -> None:
     with pytest.raises(UserError, match="holds a levels signal, a others signal is needed"):
         Others.load(saved)
-    edit_metadata(saved, version="2")
-    with pytest.raises(UserError, match="is of format 2, 1 is read here"):
+    edit_metadata(saved, version="1")
+    with pytest.raises(UserError, match=f"is of format 1, {VERSION} is read here"):
         Levels.load(saved)
 
 
