@@ -6,17 +6,16 @@ import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from avatar import cli_signals
+from avatar import cli_drive, cli_signals
+from avatar.cli_drive import DEFAULT, option
 from avatar.cli_weights import app as weights_app
 from avatar.errors import UserError
-from avatar.options import DriveOptions, WhenShort
 from avatar.version import __version__
 
-DEFAULT = DriveOptions()
 USAGE_ERROR: Any = typer.BadParameter.__base__  # of all misspelt options and values; typer does not name it
 
 app = typer.Typer(
@@ -44,71 +43,7 @@ def _root(
     """Keeps the verbs verbs, also while there is only one, and takes --version."""
 
 
-def _option(name: str) -> Any:
-    return typer.Option(help=DriveOptions.model_fields[name].description)
-
-
-@app.command()
-def drive(
-    ref: Annotated[Path, typer.Option(help="photo (png, jpeg, webp), or a video for its first frame")],
-    audio: Annotated[Path | None, typer.Option(help="speech: wav, mp3, m4a, flac, ogg or a video")] = None,
-    pose: Annotated[Path | None, typer.Option(help="video or signals file: the head follows it")] = None,
-    expression: Annotated[
-        str | None, typer.Option(help="video or signals file: the face follows it; or a mood: happy, sad ...")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="mp4 file to write")] = Path("talk.mp4"),
-    seed: Annotated[int, _option("seed")] = DEFAULT.seed,
-    steps: Annotated[int, _option("steps")] = DEFAULT.steps,
-    guidance: Annotated[float, _option("guidance")] = DEFAULT.guidance,
-    audio_scale: Annotated[float, _option("audio_scale")] = DEFAULT.audio_scale,
-    pose_scale: Annotated[float, _option("pose_scale")] = DEFAULT.pose_scale,
-    expression_scale: Annotated[float, _option("expression_scale")] = DEFAULT.expression_scale,
-    when_short: Annotated[WhenShort, _option("when_short")] = DEFAULT.when_short,
-    head_motion: Annotated[float, _option("head_motion")] = DEFAULT.head_motion,
-    expressiveness: Annotated[float, _option("expressiveness")] = DEFAULT.expressiveness,
-    fps: Annotated[str, _option("fps")] = str(DEFAULT.fps),
-    size: Annotated[int | None, _option("size")] = DEFAULT.size,
-    face: Annotated[str, _option("face")] = DEFAULT.face,
-    seconds: Annotated[float | None, _option("seconds")] = None,
-    preset: Annotated[str, typer.Option(help="set of nets")] = "mini",
-    device: Annotated[
-        Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="where the nets run")
-    ] = "auto",
-    whisper: Annotated[str | None, typer.Option(help="another Whisper model: a size or a file")] = None,
-    force: Annotated[bool, typer.Option("--force", help="replace an existing output file")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
-) -> None:
-    """Make the person in the photo speak the recording, move as another does, or both."""
-    options = DriveOptions(
-        seed=seed,
-        steps=steps,
-        guidance=guidance,
-        audio_scale=audio_scale,
-        pose_scale=pose_scale,
-        expression_scale=expression_scale,
-        when_short=when_short,
-        head_motion=head_motion,
-        expressiveness=expressiveness,
-        fps=fps,
-        size=size,
-        face=face,
-        seconds=seconds,
-    )
-    from avatar import run
-
-    run.drive(
-        ref,
-        audio,
-        out,
-        options,
-        pose=pose,
-        expression=expression,
-        preset=preset,
-        device=device,
-        whisper=whisper,
-        force=force,
-        quiet=quiet,
-    )
+app.command()(cli_drive.drive)
 
 
 @app.command("eval")
@@ -121,7 +56,7 @@ def evaluate(
         str | None, typer.Option(help="what is said, to be aligned to the recording")
     ] = None,
     truth: Annotated[Path | None, typer.Option(help="known-true video to judge beside it")] = None,
-    face: Annotated[str, _option("face")] = DEFAULT.face,
+    face: Annotated[str, option("face")] = DEFAULT.face,
     json: Annotated[Path | None, typer.Option(help="file for the figures")] = None,
     probe: Annotated[
         bool, typer.Option("--probe", help="judge the nets: do they obey each condition?")

@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from platformdirs import user_cache_dir
 
-from avatar.drivers.signal import VERSION, Signal
+from avatar.drivers.signal import Signal
+from avatar.drivers.signal_file import VERSION
 from avatar.errors import UserError
 
 logger = logging.getLogger(__name__)

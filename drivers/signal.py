@@ -6,11 +6,8 @@ next. Shapes: T frames; E the elements of a track (its axis 1), such as keypoint
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -20,6 +17,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from avatar.drivers.signal_file import read, write
 from avatar.drivers.smooth import one_euro
 from avatar.errors import UserError
 
@@ -28,7 +26,6 @@ Tracks = dict[str, Array]
 Seconds = float | Fraction
 S = TypeVar("S", bound="Signal")
 
-VERSION = "2"  # of the file format
 REGIONS = frozenset({"mouth", "eyes", "face", "head", "body"})  # face: what is neither mouth nor eyes
 
 
@@ -248,22 +245,10 @@ class Signal:
         Raises:
             UserError: the folder can not be written to.
         """
-        from safetensors.numpy import save
-
-        tensors = {name: np.ascontiguousarray(track) for name, track in self.tracks.items()}
-        tensors["strength"] = np.ascontiguousarray(self.strength)
-        meta = {"format": "avatar-signal", "version": VERSION, "kind": self.KIND, "fps": str(self.fps)}
-        meta["mask"] = ",".join(sorted(self.mask))
+        tensors = self.tracks | {"strength": self.strength}
+        meta = {"fps": str(self.fps), "mask": ",".join(sorted(self.mask))}
         meta["facts"] = json.dumps({name: getattr(self, name) for name in self.FACTS})
-        path = Path(path)
-        part = path.with_name(f".avatar-{secrets.token_hex(6)}.part")
-        try:
-            part.write_bytes(save(tensors, meta | {"sha256": _digest(tensors, meta)}))
-            os.replace(part, path)
-        except OSError as error:
-            raise UserError(f"{path}: can not be written ({error.strerror})") from error
-        finally:
-            part.unlink(missing_ok=True)
+        write(Path(path), self.KIND, tensors, meta)
 
     @classmethod
     def load(cls: type[S], path: str | Path) -> S:
@@ -272,18 +257,7 @@ class Signal:
         Raises:
             UserError: missing, damaged, of another version or kind, or changed since it was written.
         """
-        path = Path(path)
-        tensors, meta = _read(path)
-        if meta.get("format") != "avatar-signal":
-            raise UserError(f"{path}: is not a signals file, make one with `avatar signals`")
-        if meta.get("version") != VERSION:
-            raise UserError(
-                f"{path}: is of format {meta.get('version')}, {VERSION} is read here; make the file again"
-            )
-        if meta.get("kind") != cls.KIND:
-            raise UserError(f"{path}: holds a {meta.get('kind')} signal, a {cls.KIND} signal is needed")
-        if meta.pop("sha256", None) != _digest(tensors, meta):
-            raise UserError(f"{path}: was changed or damaged after it was written, make the file again")
+        tensors, meta = read(Path(path), cls.KIND)
         try:
             return cls._unpack(tensors, meta)
         except (KeyError, ValueError, TypeError, ZeroDivisionError) as error:
@@ -322,24 +296,3 @@ def weighted_mean(values: Array, weights: Array) -> Array:
     share[0] += total <= 0
     share = share.reshape(share.shape + (1,) * (values.ndim - share.ndim))
     return (share * values).sum(0).astype(np.float32)
-
-
-def _read(path: Path) -> tuple[Tracks, dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise UserError(f"{path}: no such signals file")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: is not a signals file, or is damaged") from error
-
-
-def _digest(tensors: Mapping[str, NDArray[Any]], meta: Mapping[str, str]) -> str:
-    """SHA-256 of the tensors and of what is said about them."""
-    digest = hashlib.sha256(json.dumps(dict(sorted(meta.items()))).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype.str} {tensor.shape}".encode())
-        digest.update(np.ascontiguousarray(tensor).tobytes())
-    return digest.hexdigest()

@@ -13,13 +13,14 @@ from PIL import Image
 from torch import Tensor
 
 from avatar import media, metrics
-from avatar.animator import LISTEN, Animator
+from avatar.animator import Animator
 from avatar.drivers.curves import CURVES, INDEX
 from avatar.drivers.mesh import NOSE_TIP
 from avatar.drivers.speech import SpeechDriver
 from avatar.errors import UserError
 from avatar.evaluate import FaceTracker
 from avatar.media import read_audio, read_image
+from avatar.session import LISTEN
 
 EXAMPLE = Path(__file__).parents[1] / "docs" / "example"
 LARGE = EXAMPLE / "face.png"  # 110 px from forehead to chin: the face mesh sees closed lips well

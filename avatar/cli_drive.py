@@ -1,0 +1,79 @@
+"""`avatar drive`: its options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from avatar.options import DriveOptions, WhenShort
+
+DEFAULT = DriveOptions()
+
+
+def option(name: str) -> Any:
+    """An option that says what `DriveOptions` says of it."""
+    return typer.Option(help=DriveOptions.model_fields[name].description)
+
+
+def drive(
+    ref: Annotated[Path, typer.Option(help="photo (png, jpeg, webp), or a video for its first frame")],
+    audio: Annotated[Path | None, typer.Option(help="speech: wav, mp3, m4a, flac, ogg or a video")] = None,
+    pose: Annotated[Path | None, typer.Option(help="video or signals file: the head follows it")] = None,
+    expression: Annotated[
+        str | None, typer.Option(help="video or signals file: the face follows it; or a mood: happy, sad ...")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="mp4 file to write")] = Path("talk.mp4"),
+    seed: Annotated[int, option("seed")] = DEFAULT.seed,
+    steps: Annotated[int, option("steps")] = DEFAULT.steps,
+    guidance: Annotated[float, option("guidance")] = DEFAULT.guidance,
+    audio_scale: Annotated[float, option("audio_scale")] = DEFAULT.audio_scale,
+    pose_scale: Annotated[float, option("pose_scale")] = DEFAULT.pose_scale,
+    expression_scale: Annotated[float, option("expression_scale")] = DEFAULT.expression_scale,
+    when_short: Annotated[WhenShort, option("when_short")] = DEFAULT.when_short,
+    head_motion: Annotated[float, option("head_motion")] = DEFAULT.head_motion,
+    expressiveness: Annotated[float, option("expressiveness")] = DEFAULT.expressiveness,
+    fps: Annotated[str, option("fps")] = str(DEFAULT.fps),
+    size: Annotated[int | None, option("size")] = DEFAULT.size,
+    face: Annotated[str, option("face")] = DEFAULT.face,
+    seconds: Annotated[float | None, option("seconds")] = None,
+    preset: Annotated[str, typer.Option(help="set of nets")] = "mini",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="where the nets run")
+    ] = "auto",
+    whisper: Annotated[str | None, typer.Option(help="another Whisper model: a size or a file")] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace an existing output file")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
+) -> None:
+    """Make the person in the photo speak the recording, move as another does, or both."""
+    options = DriveOptions(
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        audio_scale=audio_scale,
+        pose_scale=pose_scale,
+        expression_scale=expression_scale,
+        when_short=when_short,
+        head_motion=head_motion,
+        expressiveness=expressiveness,
+        fps=fps,
+        size=size,
+        face=face,
+        seconds=seconds,
+    )
+    from avatar import run
+
+    run.drive(
+        ref,
+        audio,
+        out,
+        options,
+        pose=pose,
+        expression=expression,
+        preset=preset,
+        device=device,
+        whisper=whisper,
+        force=force,
+        quiet=quiet,
+    )
