@@ -139,7 +139,11 @@ class AudioAdapter(nn.Module):
         return tokens + self.places
 
     def bind(
-        self, windows: Tensor | None, face: Tensor, scale: float = 1.0, drop: Tensor | None = None
+        self,
+        windows: Tensor | None,
+        face: Tensor,
+        scale: float | Tensor = 1.0,
+        drop: Tensor | None = None,
     ) -> "BoundAudio":
         """This adapter with its condition, ready to be given to a DiT.
 
@@ -147,7 +151,7 @@ class AudioAdapter(nn.Module):
             windows: (B, T, 4, 10, C) from `align`; None for the learned "no audio", the other branch of
                 classifier-free guidance.
             face: (B or 1, 1, T or 1, h, w) in [0, 1], at the size of latents or of tokens.
-            scale: strength; 0 turns the audio off.
+            scale: strength, a number or (B or 1, T); 0 turns the audio off.
             drop: (B,) booleans, see `tokens`.
         """
         tokens = (self.null + self.places)[None, None] if windows is None else self.tokens(windows, drop)
@@ -157,8 +161,9 @@ class AudioAdapter(nn.Module):
 class BoundAudio:
     """An `AudioAdapter` holding the audio and the face of one batch; a `BlockAdapter` of the DiT."""
 
-    def __init__(self, adapter: AudioAdapter, tokens: Tensor, face: Tensor, scale: float) -> None:
-        self.adapter, self.tokens, self.face, self.scale = adapter, tokens, face, scale
+    def __init__(self, adapter: AudioAdapter, tokens: Tensor, face: Tensor, scale: float | Tensor) -> None:
+        self.adapter, self.tokens, self.face = adapter, tokens, face
+        self.scale = torch.as_tensor(scale)
 
     def after_double(self, index: int, tokens: Tensor, grid: Grid) -> Tensor:
         """Video tokens (B, N, D) after dual-stream block `index`."""
@@ -169,7 +174,7 @@ class BoundAudio:
         return self._after(self.adapter.single_layers, index, tokens, grid)
 
     def _after(self, layers: nn.ModuleDict, index: int, x: Tensor, grid: Grid) -> Tensor:
-        if str(index) not in layers or self.scale == 0:
+        if str(index) not in layers or not self.scale.any():
             return x
         frames, height, width = grid
         asked = x.reshape(x.shape[0] * frames, height * width, -1)
@@ -178,4 +183,7 @@ class BoundAudio:
         face = F.adaptive_avg_pool3d(self.face.to(x.dtype), (None, height, width)).expand(
             -1, -1, frames, -1, -1
         )
-        return x + self.scale * heard * face.flatten(1)[..., None]
+        scale = self.scale.to(x)
+        if scale.dim():
+            scale = scale[:, :, None].expand(-1, -1, height * width).flatten(1)[..., None]
+        return x + scale * heard * face.flatten(1)[..., None]

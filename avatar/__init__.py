@@ -12,6 +12,7 @@ from avatar.version import __version__
 
 if TYPE_CHECKING:
     from avatar.animator import Animator, Clip
+    from avatar.drivers.audio_signal import AudioSignal
     from avatar.drivers.expression import ExpressionSignal
     from avatar.drivers.pose import PoseSignal
 
@@ -21,10 +22,11 @@ if find_spec("avatar.backbone") is None:
 # Compiled code goes to the user's cache: beside the sources it would outlive the package and then shadow it.
 os.environ.setdefault("NUMBA_CACHE_DIR", user_cache_dir("avatar-toolkit"))
 
-__all__ = ["Animator", "Clip", "ExpressionSignal", "PoseSignal", "UserError", "__version__"]
+__all__ = ["Animator", "AudioSignal", "Clip", "ExpressionSignal", "PoseSignal", "UserError", "__version__"]
 
 LAZY = {
     "Animator": "avatar.animator",
+    "AudioSignal": "avatar.drivers.audio_signal",
     "Clip": "avatar.animator",
     "ExpressionSignal": "avatar.drivers.expression",
     "PoseSignal": "avatar.drivers.pose",

@@ -2,11 +2,12 @@
 
 animator = Animator.from_pretrained("mini")
 animator.drive(ref="face.png", audio="talk.wav").save("talk.mp4")
+animator.drive(ref="face.png", signals=[AudioSignal.from_file("talk.wav"), ExpressionSignal.of_mood("sad")])
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,13 @@ from avatar.backbone.checkpoint import load
 from avatar.backbone.decode import ReferenceDecoder
 from avatar.backbone.vae import CausalVAE
 from avatar.device import pick_device
-from avatar.drivers.expression import ExpressionSignal, read_expression
 from avatar.drivers.face import choose_face, find_faces
 from avatar.drivers.mesh import FaceBasis
 from avatar.drivers.mouth import MouthModel
-from avatar.drivers.pose import PoseSignal, read_pose
 from avatar.drivers.speech import SpeechDriver
 from avatar.drivers.whisper import BUNDLED
 from avatar.errors import UserError
+from avatar.inputs import Driver, Given, check_drivers, read_drivers
 from avatar.model import Generator
 from avatar.options import DriveOptions
 from avatar.presets import PRESETS
@@ -35,6 +35,7 @@ from avatar.session import Clip, DriveSession
 SHIPPED = ("mini",)  # presets whose weights come with the package
 
 Pixels = NDArray[np.uint8]
+Drivers = Given | Iterable[Given] | None  # of one kind
 
 
 class Animator:
@@ -76,56 +77,62 @@ class Animator:
     def session(
         self,
         ref: str | Path,
-        audio: str | Path | None = None,
+        audio: Drivers = None,
         options: DriveOptions | None = None,
         *,
-        pose: PoseSignal | str | Path | None = None,
-        expression: ExpressionSignal | str | Path | None = None,
+        pose: Drivers = None,
+        expression: Drivers = None,
+        signals: Iterable[Driver] = (),
     ) -> DriveSession:
         """Everything that can be wrong with the inputs is found here; iterating the session makes the frames.
 
+        Every driver is a signal in one list; the keywords add to it what they read. Each takes one or several
+        of what it says.
+
         Args:
             ref: photo, or a video for its first frame.
-            audio: the speech; without it the video has no sound and is as long as the longest signal.
+            audio: the speech, a file or a signal; without it the video has no sound and is as long as the
+                longest signal.
             pose: moves the head: a signal, a video or a signals file.
             expression: moves the face: a signal, a video, a signals file or a word of
                 `avatar.drivers.expression.MOODS`.
+            signals: of any kinds; who moves what is said in `avatar.drivers.mix`.
 
         Raises:
             UserError: a file cannot be used, no face fits; the message names it.
         """
-        if pose is not None and not isinstance(pose, PoseSignal):
-            pose = read_pose(pose)
-        if expression is not None and not isinstance(expression, ExpressionSignal):
-            expression = read_expression(expression)
-        sound = None if audio is None else Path(audio)
-        return DriveSession(self, Path(ref), sound, options or DriveOptions(), pose, expression)
+        given = read_drivers({"audio": audio, "pose": pose, "expression": expression})
+        every = [*given, *check_drivers(signals)]
+        return DriveSession(self.nets, self.speech, Path(ref), every, options or DriveOptions())
 
     def stream(
         self,
         ref: str | Path,
-        audio: str | Path | None = None,
+        audio: Drivers = None,
         *,
-        pose: PoseSignal | str | Path | None = None,
-        expression: ExpressionSignal | str | Path | None = None,
+        pose: Drivers = None,
+        expression: Drivers = None,
+        signals: Iterable[Driver] = (),
         **options: Any,
     ) -> Iterator[Pixels]:
-        """Frames (H, W, 3) as they are made; signals as in `session`, options as in `DriveOptions`."""
-        yield from self.session(ref, audio, DriveOptions(**options), pose=pose, expression=expression)
+        """Frames (H, W, 3) as they are made; drivers as in `session`, options as in `DriveOptions`."""
+        asked = DriveOptions(**options)
+        yield from self.session(ref, audio, asked, pose=pose, expression=expression, signals=signals)
 
     def drive(
         self,
         ref: str | Path,
-        audio: str | Path | None = None,
+        audio: Drivers = None,
         *,
-        pose: PoseSignal | str | Path | None = None,
-        expression: ExpressionSignal | str | Path | None = None,
+        pose: Drivers = None,
+        expression: Drivers = None,
+        signals: Iterable[Driver] = (),
         **options: Any,
     ) -> Clip:
-        """The video as a clip, made when it is saved or iterated; signals as in `session`, options as in
+        """The video as a clip, made when it is saved or iterated; drivers as in `session`, options as in
         `DriveOptions`."""
-        session = self.session(ref, audio, DriveOptions(**options), pose=pose, expression=expression)
-        return Clip(session, None if audio is None else Path(audio))
+        asked = DriveOptions(**options)
+        return Clip(self.session(ref, audio, asked, pose=pose, expression=expression, signals=signals))
 
     def render(
         self,

@@ -19,10 +19,19 @@ def option(name: str) -> Any:
 
 def drive(
     ref: Annotated[Path, typer.Option(help="photo (png, jpeg, webp), or a video for its first frame")],
-    audio: Annotated[Path | None, typer.Option(help="speech: wav, mp3, m4a, flac, ogg or a video")] = None,
-    pose: Annotated[Path | None, typer.Option(help="video or signals file: the head follows it")] = None,
+    audio: Annotated[
+        list[str] | None, typer.Option(help="speech: wav, mp3, m4a, flac, ogg or a video; 1:FILE for face 1")
+    ] = None,
+    pose: Annotated[list[str] | None, typer.Option(help="video or signals file: the head follows it")] = None,
     expression: Annotated[
-        str | None, typer.Option(help="video or signals file: the face follows it; or a mood: happy, sad ...")
+        list[str] | None,
+        typer.Option(help="video or signals file: the face follows it; or a mood: happy, sad ..."),
+    ] = None,
+    pose_detector: Annotated[
+        Literal["mediapipe", "dwpose"], typer.Option(help="what looks for the pose in a video")
+    ] = "mediapipe",
+    dwpose_files: Annotated[
+        Path | None, typer.Option(help="folder with DWPose's two ONNX files, if not in the cache")
     ] = None,
     out: Annotated[Path, typer.Option(help="mp4 file to write")] = Path("talk.mp4"),
     seed: Annotated[int, option("seed")] = DEFAULT.seed,
@@ -46,7 +55,11 @@ def drive(
     force: Annotated[bool, typer.Option("--force", help="replace an existing output file")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
-    """Make the person in the photo speak the recording, move as another does, or both."""
+    """Make the person in the photo speak the recording, move as another does, or both.
+
+    --audio, --pose and --expression may be given several times. A number and a colon before the file say
+    whom it moves in a photo of several people: --audio 0:a.wav --audio 1:b.wav; without, it is --face.
+    """
     options = DriveOptions(
         seed=seed,
         steps=steps,
@@ -66,11 +79,11 @@ def drive(
 
     run.drive(
         ref,
-        audio,
+        {"audio": audio or [], "pose": pose or [], "expression": expression or []},
         out,
         options,
-        pose=pose,
-        expression=expression,
+        pose_detector=pose_detector,
+        dwpose_files=dwpose_files,
         preset=preset,
         device=device,
         whisper=whisper,

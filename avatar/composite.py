@@ -2,10 +2,13 @@
 
 The nets work on a small square crop. What they say about motion (a flow) is enlarged and moves the photo's
 own pixels, so skin and hair stay as sharp as they are; only where nothing in the photo can be moved to the
-place (the inside of the mouth, closing lids) the small picture itself is enlarged and shown.
+place (the inside of the mouth, closing lids) the small picture itself is enlarged and shown. Where several
+faces are near each other, the motion of each ends half way to the next.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -15,12 +18,15 @@ from avatar.drivers.face import Crop
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Place = tuple[float, float, float]  # of a face: x and y of its middle, and its height, px of the photo
 
 MAX_SIDE = 1080  # px, long side of the video unless another size is asked for
 FADE = 0.14  # of the crop's side: over this distance from its border motion fades in
 STILL = (
     2  # cells of the nets' grid along the border that never move, so that enlarging keeps the border exact
 )
+LEAST_OTHER = 0.5  # of a face's height another one must have to bound it
+BORDER = 0.3  # face heights before the line between two faces over which motion fades out
 # A smaller share of the small picture or a smaller change of light can not change an 8-bit value by more
 # than half a level.
 LEAST = 1 / 512
@@ -46,14 +52,25 @@ class Compositor:
         photo: (H, W, 3), RGB.
         crop: the square seen by the nets, in pixels of `photo`.
         size: long side of the frames in px; None keeps the photo's own up to MAX_SIDE.
+        face: where the crop's face is.
+        others: where the photo's other faces are, which the motion of this one does not touch.
     """
 
-    def __init__(self, photo: Pixels, crop: Crop, size: int | None = None) -> None:
+    def __init__(
+        self,
+        photo: Pixels,
+        crop: Crop,
+        size: int | None = None,
+        face: Place = (0, 0, 1),
+        others: Sequence[Place] = (),
+    ) -> None:
         longest = max(photo.shape[:2])
         scale = (size or min(longest, MAX_SIDE)) / longest
         self.photo = output_photo(photo, scale)
         self.size = (self.photo.shape[1], self.photo.shape[0])
         self.crop = crop.scaled(scale)
+        self.faces = [face, *(other for other in others if other[2] >= LEAST_OTHER * face[2])]
+        self._whole = crop
         # The part of the crop that lies inside the picture: its rows and columns there, then in the crop.
         left, top = max(self.crop.x, 0), max(self.crop.y, 0)
         right = min(self.crop.x + self.crop.side, self.size[0])
@@ -66,7 +83,9 @@ class Compositor:
         columns, rows = np.meshgrid(np.arange(left, right), np.arange(top, bottom))
         self._places = np.stack([columns, rows], -1).astype(np.float32)
 
-    def __call__(self, flow: Floats, mask: Floats, rgb: Floats, shade: Floats) -> Pixels:
+    def __call__(
+        self, flow: Floats, mask: Floats, rgb: Floats, shade: Floats, picture: Pixels | None = None
+    ) -> Pixels:
         """One frame, (H, W, 3).
 
         Args:
@@ -74,12 +93,14 @@ class Compositor:
             mask: (h, w), 1 for the moved photo, 0 for `rgb`.
             rgb: (3, h, w) in [-1, 1].
             shade: (3, h, w), added to the moved photo, in the same units.
+            picture: what is moved, (H, W, 3): the frame with other faces already in it; None: the photo.
         """
+        still = self.photo if picture is None else picture
         fade = self._fade(mask.shape[0])
         cell = self.crop.side / mask.shape[0]  # px
         shift = self._enlarge((flow * (fade * cell)).transpose(1, 2, 0), cv2.INTER_LINEAR)
         source = self._places + shift
-        moved = cv2.remap(self.photo, source, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        moved = cv2.remap(still, source, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         share = self._enlarge((1 - mask) * fade, cv2.INTER_LINEAR)[..., None]
         light = self._enlarge((shade * fade).transpose(1, 2, 0), cv2.INTER_LINEAR)
         changed = np.maximum(share[..., 0], np.abs(light).max(2)) > LEAST
@@ -89,7 +110,7 @@ class Compositor:
             drawn = self._enlarge(rgb.transpose(1, 2, 0), cv2.INTER_CUBIC)[box] * 127.5 + 127.5
             below = moved[box] + 127.5 * light[box]
             moved[box] = (below + share[box] * (drawn - below) + 0.5).clip(0, 255)
-        frame = self.photo.copy()
+        frame = still.copy()
         frame[self.region] = moved
         return frame
 
@@ -108,4 +129,14 @@ class Compositor:
             after = cells - 1 - place if start + self.crop.side < length else np.inf
             ramps.append(np.clip((np.minimum(before, after) - STILL) / (FADE * cells), 0, 1) * np.ones(cells))
         smooth = [3 * ramp**2 - 2 * ramp**3 for ramp in ramps]
-        return np.outer(*smooth).astype(np.float32)
+        return (np.outer(*smooth) * self._own(cells)).astype(np.float32)
+
+    def _own(self, cells: int) -> Floats:
+        """(cells, cells), 1 around the face, 0 from half way to another one on."""
+        place = (np.arange(cells, dtype=np.float32) + 0.5) * (self._whole.side / cells)
+        x, y = np.meshgrid(self._whole.x + place, self._whole.y + place)
+        own, *others = (np.hypot(x - left, y - top) / height for left, top, height in self.faces)
+        share = np.ones_like(own)
+        for other in others:
+            share *= np.clip((other - own) / BORDER, 0, 1)
+        return 3 * share**2 - 2 * share**3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from avatar.drivers.expression import ExpressionReader, ExpressionSignal
 from avatar.drivers.head import HeadSignal
 from avatar.drivers.mesh import ReferenceMesh
-from avatar.drivers.mix import add_expression, add_pose
+from avatar.drivers.mix import add_expressions, add_poses
 from avatar.drivers.pose import PoseSignal
 from avatar.drivers.signal import Signal
 from avatar.errors import UserError
@@ -46,45 +47,43 @@ def fitted(signal: S, fps: Fraction, frames: int, when_short: WhenShort) -> S:
 
 
 class Mixer:
-    """Adds an expression and a pose to the motion of a video.
+    """Adds expressions and poses to the motion of a video.
 
     Args:
         mesh: of the reference.
-        expression, pose: with their own strengths and masks, of any length and frame rate.
+        signals: with their own strengths and masks, of any length and frame rate.
         fps, frames: of the video.
         when_short: see `fitted`.
-        speaks: whether the motion holds speech.
     """
 
     def __init__(
         self,
         mesh: ReferenceMesh,
-        expression: ExpressionSignal | None,
-        pose: PoseSignal | None,
+        signals: Iterable[ExpressionSignal | PoseSignal],
         *,
         fps: Fraction,
         frames: int,
         when_short: WhenShort,
-        speaks: bool,
     ) -> None:
-        self.speaks, self.rest = speaks, mesh.rest
-        self.expression: ExpressionSignal | None = None
-        self.head: HeadSignal | None = None
-        if expression is not None:
-            self.expression = fitted(expression, fps, frames, when_short)
-            self.own = np.zeros_like(mesh.rest)
-            if expression.absolute:
-                self.own = ExpressionReader()(mesh.landmarks[None])[0]
-        if pose is not None and "head" in pose.mask:
-            whole = fitted(pose.smoothed(), fps, frames, when_short)
-            self.head = HeadSignal.of_pose(whole, mesh.basis)
+        self.rest, self.own = mesh.rest, np.zeros_like(mesh.rest)
+        self.expressions: list[ExpressionSignal] = []
+        self.heads: list[HeadSignal] = []
+        for signal in signals:
+            if isinstance(signal, ExpressionSignal):
+                self.expressions.append(fitted(signal, fps, frames, when_short))
+            elif "head" in signal.mask:
+                whole = fitted(signal.smoothed(), fps, frames, when_short)
+                self.heads.append(HeadSignal.of_pose(whole, mesh.basis))
+        if any(signal.absolute for signal in self.expressions):
+            self.own = ExpressionReader()(mesh.landmarks[None])[0]
 
-    def __call__(self, curves: Array, head: Array, first: int) -> tuple[Array, Array]:
-        """Curves (n, 52) and head (n, 6) of the frames from `first` on, with the signals added."""
+    def __call__(self, curves: Array, head: Array, first: int, speech: Array) -> tuple[Array, Array]:
+        """Curves (n, 52) and head (n, 6) of the frames from `first` on, with the signals added.
+
+        Args:
+            speech: share of the mouth that is the speech's, (n,).
+        """
         part = np.arange(first, first + len(curves))
-        if self.expression is not None:
-            shown = self.expression.at_rows(part)
-            curves = add_expression(curves, shown, self.own, self.rest, self.speaks)
-        if self.head is not None:
-            head = add_pose(head, self.head.head[part], self.head.strength[part])
-        return curves, head
+        shown = [signal.at_rows(part) for signal in self.expressions]
+        turned = [(signal.head[part], signal.strength[part]) for signal in self.heads]
+        return add_expressions(curves, shown, self.own, self.rest, speech), add_poses(head, turned)

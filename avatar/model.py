@@ -61,13 +61,18 @@ class Generator(nn.Module):
         self.audio = AudioAdapter(config.audio)
 
     def forward(
-        self, x: Tensor, time: Tensor, given: Conditions, audio_scale: float = 1.0, drop: Tensor | None = None
+        self,
+        x: Tensor,
+        time: Tensor,
+        given: Conditions,
+        audio_scale: float | Tensor = 1.0,
+        drop: Tensor | None = None,
     ) -> Tensor:
         """Clean latents (B, 16, T, h, w).
 
         Args:
             x: (B, 16, T, h, w), latents at `time` (B,), 0 noise to 1 clean.
-            audio_scale: strength of the speech.
+            audio_scale: strength of the speech, a number or (B or 1, T).
             drop: (B,), True for samples whose sound is withheld.
         """
         reference = given.reference.expand_as(given.driven)

@@ -14,8 +14,8 @@ Shape legend: T frames, t latent frames, S side of the crop in pixels, h latent 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -32,29 +32,15 @@ from avatar.drivers.mesh import FaceBasis, ReferenceMesh, face_mask
 from avatar.drivers.mouth import MouthModel
 from avatar.drivers.relief import CELL as RELIEF_CELL
 from avatar.drivers.warp import Driven, DrivenReference
-from avatar.model import GROUP, Conditions, Generator, face_window, group
+from avatar.model import Conditions, Generator, face_window, group
+from avatar.windows import Motion, fill, regroup
 
 Array = NDArray[np.float32]
 
-WINDOW = 5  # latent frames generated at once, as in training
 CELL = 8  # px of a latent cell
 FADE = 2.0  # latent cells along the window's border over which the nets' word fades out
 SMOOTH = 1.0  # px from one pixel to the next that the flow may change by
 USUAL_MOTION = (1.5, 1.0)  # head motion and expressiveness of the training clips, percent of the face height
-
-
-class Motion(NamedTuple):
-    """A piece of a video's motion.
-
-    Attributes:
-        curves: (T, 52) ARKit curves.
-        head: (T, 6), see `avatar.drivers.mesh.ReferenceMesh.place`.
-        audio: (T, 10, d) Whisper features around each frame, or None.
-    """
-
-    curves: Array
-    head: Array
-    audio: Tensor | None = None
 
 
 class Frame(NamedTuple):
@@ -88,15 +74,24 @@ class Nets:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How the generator is asked; see `avatar.options.DriveOptions`."""
+    """How the generator is asked; see `avatar.options.DriveOptions`.
+
+    Attributes:
+        schedules: by the kind of a signal, its strength in the net as a function of the sampling time, 0
+            noise to 1 clean; 1 where there is none.
+    """
 
     seed: int = 0
     steps: int = 1
     shift: float = 1.0
     guidance: float = 1.0
-    audio_scale: float = 1.0
     head_motion: float = 1.0
     expressiveness: float = 1.0
+    schedules: Mapping[str, Callable[[float], float]] = field(default_factory=dict)
+
+    def share(self, kind: str, time: float) -> float:
+        """Strength at a sampling time of what a kind of signal says to the net."""
+        return self.schedules[kind](time) if kind in self.schedules else 1.0
 
 
 class Renderer:
@@ -137,16 +132,19 @@ class Renderer:
         drawn: list[Driven] = []  # frames that wait for their latents
         held: _Held | None = None
         done = 0  # latent frames given to the decoder
-        for chunk, last in _regroup(motion):
+        for chunk, last in regroup(motion):
             start = held is None
-            whole = _fill(chunk, start)
+            whole = fill(chunk, start)
             driven = self.driven(whole.curves, whole.head)
             drawn += [Driven(*frame) for frame in zip(*driven, strict=True)][: len(chunk.curves)]
             with autocast(self.nets.device):
                 bent = encode(self._inside(pixels(driven.picture, self.nets.device))).float()
             hole = F.adaptive_avg_pool2d(self._inside(self._to(driven.hole))[None], self.cells)[0]
-            audio = None if whole.audio is None else group(self._to(whole.audio), start)[None]
-            new = _Held(bent, group(hole, start).transpose(0, 1)[None], audio)
+            audio, strength = (
+                None if values is None else group(self._to(values), start)[None]
+                for values in (whole.audio, whole.audio_strength)
+            )
+            new = _Held(bent, group(hole, start).transpose(0, 1)[None], audio, strength)
             window = new if held is None else held.joined(new)
             z = self._sample(window, done, sampling)
             if held is not None and held.result is not None:
@@ -181,8 +179,11 @@ class Renderer:
 
         def velocity(x: Tensor, time: float) -> Tensor:
             times = torch.full((1,), time, device=x.device)
+            scale: float | Tensor = sampling.share("audio", time)
+            if window.audio_strength is not None:
+                scale = scale * window.audio_strength.mean(2)
             with autocast(self.nets.device):
-                clean = self.nets.generator(x, times, given, sampling.audio_scale).float()
+                clean = self.nets.generator(x, times, given, scale).float()
                 if sampling.guidance != 1 and given.audio is not None:
                     deaf = self.nets.generator(x, times, given._replace(audio=None)).float()
                     clean = flow.guide(clean, deaf, sampling.guidance)
@@ -242,15 +243,24 @@ class _Held:
     driven: Tensor  # (1, C, t, h, h)
     hole: Tensor  # (1, 4, t, h, h)
     audio: Tensor | None  # (1, t, 4, 10, d)
+    audio_strength: Tensor | None  # (1, t, 4)
     result: Tensor | None = None  # (1, C, 1, h, h)
 
     def joined(self, other: _Held) -> _Held:
-        audio = None if self.audio is None or other.audio is None else torch.cat([self.audio, other.audio], 1)
-        return _Held(torch.cat([self.driven, other.driven], 2), torch.cat([self.hole, other.hole], 2), audio)
+        return _Held(
+            torch.cat([self.driven, other.driven], 2),
+            torch.cat([self.hole, other.hole], 2),
+            _joined(self.audio, other.audio, 1),
+            _joined(self.audio_strength, other.audio_strength, 1),
+        )
 
     def last(self, result: Tensor) -> _Held:
-        audio = None if self.audio is None else self.audio[:, -1:]
-        return _Held(self.driven[:, :, -1:], self.hole[:, :, -1:], audio, result[:, :, -1:])
+        audio, strength = (None if x is None else x[:, -1:] for x in (self.audio, self.audio_strength))
+        return _Held(self.driven[:, :, -1:], self.hole[:, :, -1:], audio, strength, result[:, :, -1:])
+
+
+def _joined(one: Tensor | None, other: Tensor | None, axis: int) -> Tensor | None:
+    return None if one is None or other is None else torch.cat([one, other], axis)
 
 
 def pixels(frames: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
@@ -293,44 +303,6 @@ def _fade(side: int, whole: int) -> Tensor:
     place = torch.arange(side) + 0.5
     ramp = (torch.minimum(place, side - place) / (FADE * CELL)).clamp(max=1)
     return torch.ones(side, side) if side == whole else torch.outer(ramp, ramp)
-
-
-def _fill(chunk: Motion, start: bool) -> Motion:
-    """Repeat the last frame until the latent frames are whole."""
-    missing = -(len(chunk.curves) - start) % GROUP
-    if not missing:
-        return chunk
-    audio = (
-        None if chunk.audio is None else torch.cat([chunk.audio, chunk.audio[-1:].expand(missing, -1, -1)])
-    )
-    return Motion(
-        np.concatenate([chunk.curves, chunk.curves[-1:].repeat(missing, 0)]),
-        np.concatenate([chunk.head, chunk.head[-1:].repeat(missing, 0)]),
-        audio,
-    )
-
-
-def _regroup(motion: Iterable[Motion]) -> Iterator[tuple[Motion, bool]]:
-    """The same motion in pieces of whole windows, and whether a piece is the last."""
-    size = GROUP * (WINDOW - 1) + 1
-    held: Motion | None = None
-    for piece in motion:
-        held = piece if held is None else _join(held, piece)
-        while len(held.curves) > size:
-            yield _cut(held, slice(None, size)), False
-            held, size = _cut(held, slice(size, None)), GROUP * (WINDOW - 1)
-    if held is not None:
-        yield held, True
-
-
-def _join(one: Motion, other: Motion) -> Motion:
-    audio = None if one.audio is None or other.audio is None else torch.cat([one.audio, other.audio])
-    return Motion(np.concatenate([one.curves, other.curves]), np.concatenate([one.head, other.head]), audio)
-
-
-def _cut(motion: Motion, part: slice) -> Motion:
-    audio = None if motion.audio is None else motion.audio[part]
-    return Motion(motion.curves[part], motion.head[part], audio)
 
 
 def _push(stream: Callable[[Iterable[Tensor]], Iterator[Tensor]]) -> Callable[[Tensor], Tensor]:

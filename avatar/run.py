@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -11,9 +11,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from avatar.errors import UserError
 from avatar.media import check_file
 from avatar.options import DriveOptions
-from avatar.writer import VideoWriter, check_output
+from avatar.writer import check_output
+
+FILES = {"audio": "sound", "pose": "pose"}  # kinds of drivers that are files, and what a message calls them
 
 
 @contextmanager
@@ -48,14 +51,25 @@ def _plain(value: object) -> str:
     return f"{float(value):g}" if isinstance(value, Fraction) else str(value)
 
 
+def addressed(text: str) -> tuple[int | None, str]:
+    """The number of the face that a driver is for, and the driver: 1:b.wav is b.wav for face 1.
+
+    A file whose own name begins like that is that file, unless what follows the colon is a file too.
+    """
+    number, colon, rest = text.partition(":")
+    if colon and rest and number.isdecimal() and (Path(rest).exists() or not Path(text).exists()):
+        return int(number), rest
+    return None, text
+
+
 def drive(
     ref: Path,
-    audio: Path | None,
+    drivers: Mapping[str, Sequence[str]],
     out: Path,
     options: DriveOptions,
     *,
-    pose: Path | None,
-    expression: str | None,
+    pose_detector: str,
+    dwpose_files: Path | None,
     preset: str,
     device: str,
     whisper: str | None,
@@ -64,32 +78,39 @@ def drive(
 ) -> None:
     """Write the video. What can be wrong with the files' names is asked before the nets are loaded.
 
+    Args:
+        drivers: by kind of signal, each a file or a word, with the number of a face before it or without.
+
     Raises:
         UserError: anything wrong with the inputs or the output.
     """
     check_output(out, force)
     check_file(ref, "picture")
-    if audio is not None:
-        check_file(audio, "sound")
-    if pose is not None:
-        check_file(pose, "pose")
+    given = [(kind, *addressed(text)) for kind, texts in drivers.items() for text in texts]
+    for kind, _, text in given:
+        if kind in FILES:
+            check_file(Path(text), FILES[kind])
+    if not drivers["pose"] and (pose_detector != "mediapipe" or dwpose_files is not None):
+        raise UserError("--pose-detector and --dwpose-files have no effect without --pose")
     console = Console(stderr=True, quiet=quiet, soft_wrap=True, highlight=False, markup=False)
     with notes(console), console.status("loading"):
         from avatar.animator import Animator
+        from avatar.drivers.pose import make_detector
+        from avatar.inputs import read_driver
 
+        how = {"pose": {"detector": make_detector(pose_detector, dwpose_files)}} if drivers["pose"] else {}
         animator = Animator.from_pretrained(preset, device=device, whisper=whisper)
-        session = animator.session(ref, audio, options, pose=pose, expression=expression)
+        signals = []
+        for kind, face, text in given:
+            signal = read_driver(kind, text, **how.get(kind, {}))
+            signals.append(signal if face is None else signal.on_face(face))
+        session = animator.session(ref, options=options, signals=signals)
     width, height = session.size
-    given = (str(driver) for driver in (ref, audio, pose, expression) if driver is not None)
-    console.print(f"{' + '.join(given)} -> {out}")
+    named = [str(ref), *(text for texts in drivers.values() for text in texts)]
+    console.print(f"{' + '.join(named)} -> {out}")
     settings = dict(options) | {"size": f"{width}x{height}", "frames": session.frames, "preset": preset}
     console.print(
         ", ".join(f"{name} {_plain(value)}" for name, value in settings.items() if value is not None)
     )
-    for notice in session.notices:
-        console.print(f"note: {notice}")
-    length = Fraction(session.frames) / session.fps
-    writer = VideoWriter(out, size=session.size, fps=session.fps, audio=audio, seconds=length, force=force)
-    with writer, bar(console) as progress:
-        for frame in progress.track(session, total=session.frames):
-            writer.write(frame)
+    with bar(console) as progress:
+        session.save(out, force, lambda frames: progress.track(frames, total=session.frames))

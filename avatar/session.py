@@ -2,172 +2,140 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from avatar.adapters.audio import frame_windows
-from avatar.composite import Compositor
-from avatar.drivers.expression import ExpressionSignal
-from avatar.drivers.face import choose_face, extract, find_faces, head_crop
-from avatar.drivers.motion import animate_stream
-from avatar.drivers.pose import PoseSignal
-from avatar.drivers.signal import Signal
-from avatar.drivers.speech import resample_stream
-from avatar.drivers.whisper import FEATURE_RATE
+from avatar.actor import Actor
+from avatar.drivers.audio_signal import AudioSignal, Recording, Sound
+from avatar.drivers.face import Face, choose_face, find_faces
+from avatar.drivers.speech import SpeechDriver
 from avatar.errors import UserError
-from avatar.media import audio_seconds, frame_count, read_image, stream_audio
-from avatar.mixing import Mixer
+from avatar.inputs import Driver
+from avatar.media import frame_count, read_image
 from avatar.options import DriveOptions
-from avatar.render import Motion, Renderer, Sampling
+from avatar.render import Nets
 from avatar.writer import VideoWriter
-
-if TYPE_CHECKING:
-    from avatar.animator import Animator
-
-CROP = 256  # px, side of the picture the nets work on
-ARTICULATION = 1.3  # the curves of plain reading, made a little clearer: what lips say must be seen
-LISTEN = 10.0  # s of sound read at a time
 
 Pixels = NDArray[np.uint8]
 
+ADAPTED = frozenset({"audio"})  # kinds of signals that the net hears by an adapter of their own
+
 
 class DriveSession:
-    """One video in the making.
+    """One video of one picture.
+
+    A signal moves the face whose number it carries, or the one that the options choose. Faces without a
+    signal stay as they are in the photo. Every sound is heard in the video.
 
     Attributes:
-        frames: how many it will have, ceil(seconds of the sound * fps).
+        frames: how many it will have, ceil(seconds * fps).
         size: (width, height) of the frames.
         fps: frames a second.
-        notices: what the user should know about the inputs.
+        actors: the faces that move, in order of their numbers.
+        sounds: all of them, as they were given.
+
+    Raises:
+        UserError: everything that can be wrong with the inputs.
     """
 
     def __init__(
-        self,
-        animator: Animator,
-        ref: Path,
-        audio: Path | None,
-        options: DriveOptions,
-        pose: PoseSignal | None,
-        expression: ExpressionSignal | None,
+        self, nets: Nets, speech: SpeechDriver, ref: Path, signals: Sequence[Driver], options: DriveOptions
     ) -> None:
-        self.animator, self.audio, self.options, self.fps = animator, audio, options, options.fps
-        self.notices: list[str] = []
+        self.options, self.fps = options, options.fps
+        self.sounds: list[Sound] = [s for s in signals if isinstance(s, AudioSignal | Recording)]
         photo = read_image(ref)
-        length = self._length(pose, expression)
+        length = self._length(signals)
         if options.seconds is not None:
             length = min(length, options.seconds)
         self.frames = frame_count(length, self.fps)
-        size = (photo.shape[1], photo.shape[0])
-        face = choose_face(find_faces(photo), options.face, size, str(ref))
-        crop = head_crop(face, size)
-        self.compositor = Compositor(photo, crop, options.size)
-        self.size = self.compositor.size
-        self.renderer = Renderer(
-            animator.nets, extract(photo, crop, CROP), crop.to_crop(face.landmarks, CROP)
-        )
-        self.mixer = Mixer(
-            self.renderer.driven.mesh,
-            None if expression is None else expression.scaled(options.expression_scale),
-            None if pose is None else pose.scaled(options.pose_scale),
-            fps=self.fps,
-            frames=self.frames,
-            when_short=options.when_short,
-            speaks=audio is not None,
-        )
+        faces = find_faces(photo)
+        self.actors: list[Actor] = []
+        for number, given in sorted(self._by_face(faces, photo, signals, str(ref)).items()):
+            others = [face for other, face in enumerate(faces) if other != number]
+            # Faces that sway alike would look like puppets on one string.
+            own = options.model_copy(update={"seed": options.seed + len(self.actors)})
+            self.actors.append(Actor(nets, speech, photo, faces[number], others, given, own, self.frames))
+        self.photo = self.actors[0].compositor.photo
+        self.size = self.actors[0].compositor.size
 
-    def _length(self, pose: PoseSignal | None, expression: ExpressionSignal | None) -> Fraction:
-        """Seconds of the video."""
-        if self.audio is not None:
-            return audio_seconds(self.audio)
-        given: list[Signal] = [signal for signal in (pose, expression) if signal is not None]
-        if not given:
+    def _length(self, signals: Sequence[Driver]) -> Fraction:
+        """Seconds of the video: of the longest sound, or else of the longest signal."""
+        if self.sounds:
+            return max(sound.seconds for sound in self.sounds)
+        if not signals:
             raise UserError("nothing drives the face: give --audio, --pose or --expression")
-        lengths = [signal.seconds for signal in given if len(signal) > 1]
+        lengths = [signal.seconds for signal in signals if len(signal.strength) > 1]
         if lengths:
             return max(lengths)
         if self.options.seconds is None:
             raise UserError("the drivers stand still and have no length: say how long with --seconds")
         return self.options.seconds
 
-    def __iter__(self) -> Iterator[Pixels]:
-        options = self.options
-        sampling = Sampling(
-            seed=options.seed,
-            steps=options.steps,
-            guidance=options.guidance,
-            audio_scale=options.audio_scale,
-            head_motion=options.head_motion,
-            expressiveness=options.expressiveness,
-        )
-        for frame in self.renderer(self._motion(), sampling):
-            yield self.compositor(*frame)
-
-    def _motion(self) -> Iterator[Motion]:
-        """Motion of all frames: that of the speech or of an idle face, with the signals added."""
-        done = 0
-        for motion in self._idle() if self.audio is None else self._spoken(self.audio):
-            curves, head = self.mixer(motion.curves, motion.head, done)
-            done += len(curves)
-            yield Motion(curves, head, motion.audio)
-
-    def _idle(self) -> Iterator[Motion]:
-        """A face that says nothing and keeps the mouth of the photo."""
-        options, rest = self.options, self.renderer.driven.mesh.rest
-        rows = math.ceil(self.frames / self.fps * FEATURE_RATE) + 1
-        chunk = round(LISTEN * FEATURE_RATE)
-
-        def both() -> Iterator[NDArray[np.float32]]:
-            silent = (
-                np.tile(rest, (min(chunk, rows - start), 1)).astype(np.float32)
-                for start in range(0, rows, chunk)
+    def _by_face(
+        self, faces: list[Face], photo: Pixels, signals: Sequence[Driver], name: str
+    ) -> dict[int, list[Driver]]:
+        """The signals of each face, at the strength that the options give them."""
+        size = (photo.shape[1], photo.shape[0])
+        found: dict[int, list[Driver]] = {}
+        for spec in dict.fromkeys(signal.face for signal in signals):
+            face = choose_face(faces, self.options.face if spec is None else str(spec), size, name)
+            number = next(number for number, other in enumerate(faces) if other is face)
+            found.setdefault(number, []).extend(
+                self._scaled(signal) for signal in signals if signal.face == spec
             )
-            for head, face in animate_stream(silent, options.seed, options.head_motion, 1.0):
-                yield np.concatenate([face, head], 1)
+        return found
 
-        for found in resample_stream(both(), self.fps, self.frames):
-            yield Motion(found[:, :52], found[:, 52:])
+    def _scaled(self, signal: Driver) -> Driver:
+        if signal.steps and signal.KIND not in ADAPTED:
+            raise UserError(
+                f"the {signal.KIND} signal has strengths over steps, but no adapter of this preset hears it;"
+                " use scaled, which is over time"
+            )
+        return signal.scaled(getattr(self.options, f"{signal.KIND}_scale"))
 
-    def _spoken(self, sound: Path) -> Iterator[Motion]:
-        """Motion heard from the sound piece by piece."""
-        options = self.options
-        heard: list[torch.Tensor] = []  # features not yet turned into windows
-        first_row = done = 0
+    def __iter__(self) -> Iterator[Pixels]:
+        for parts in zip(*self.actors, strict=True):
+            frame = self.photo
+            for actor, part in zip(self.actors, parts, strict=True):
+                frame = actor.compositor(part.flow, part.mask, part.rgb, part.shade, frame)
+            yield frame
 
-        def curves() -> Iterator[NDArray[np.float32]]:
-            for features, mouth in self.animator.speech.stream(stream_audio(sound, LISTEN)):
-                heard.append(features[:, -1])
-                yield (ARTICULATION * options.audio_scale * mouth.cpu().numpy()).clip(0, 1)
+    def save(
+        self,
+        path: str | Path,
+        force: bool = False,
+        show: Callable[[Iterable[Pixels]], Iterable[Pixels]] = lambda frames: frames,
+    ) -> Path:
+        """Write an mp4 with the sound.
 
-        def both() -> Iterator[NDArray[np.float32]]:
-            for head, face in animate_stream(
-                curves(), options.seed, options.head_motion, options.expressiveness
-            ):
-                yield np.concatenate([face, head], 1)
+        Args:
+            path: target.
+            force: replace an existing file.
+            show: is given the frames, to show how far it is.
 
-        for rows in resample_stream(both(), self.fps, self.frames):
-            features = torch.cat(heard)
-            windows = frame_windows(range(done, done + len(rows)), float(self.fps))
-            audio = features[(windows - first_row).clamp(0, len(features) - 1)]
-            done += len(rows)
-            keep = max(first_row, int(windows[-1, 0]) - 50)
-            heard[:], first_row = [features[keep - first_row :]], keep
-            yield Motion(rows[:, :52], rows[:, 52:], audio)
-            if done == self.frames:
-                return  # the sound may go on
+        Raises:
+            UserError: the file exists and `force` is not set, or it cannot be written.
+        """
+        length = Fraction(self.frames) / self.fps
+        with tempfile.TemporaryDirectory(prefix="avatar-") as folder:
+            audio = [sound.sound_file(Path(folder, f"{at}.wav")) for at, sound in enumerate(self.sounds)]
+            writer = VideoWriter(path, size=self.size, fps=self.fps, audio=audio, seconds=length, force=force)
+            with writer:
+                for frame in show(self):
+                    writer.write(frame)
+        return Path(path)
 
 
 class Clip:
     """A video that is made while it is saved or iterated."""
 
-    def __init__(self, session: DriveSession, audio: Path | None) -> None:
-        self.session, self.audio = session, audio
+    def __init__(self, session: DriveSession) -> None:
+        self.session = session
 
     def __len__(self) -> int:
         return self.session.frames
@@ -181,12 +149,4 @@ class Clip:
         Raises:
             UserError: the file exists and `force` is not set, or it cannot be written.
         """
-        session = self.session
-        length = Fraction(session.frames) / session.fps
-        writer = VideoWriter(
-            Path(path), size=session.size, fps=session.fps, audio=self.audio, seconds=length, force=force
-        )
-        with writer:
-            for frame in session:
-                writer.write(frame)
-        return Path(path)
+        return self.session.save(path, force)

@@ -6,6 +6,7 @@ import os
 import secrets
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -60,7 +61,8 @@ class VideoWriter:
         path: target, ends in .mp4; its folder must exist.
         size: (width, height) of the frames in px.
         fps: frames a second.
-        audio: file whose sound is put in, from its first decoded sample on; None makes a silent film.
+        audio: file whose sound is put in, from its first decoded sample on; the sounds of several files are
+            added up, and none makes a silent film.
         seconds: length of the video; the sound is cut or filled with silence to it. None: sound stays whole.
         crf: constant rate factor of x264, 0 (lossless) to 51.
         force: replace an existing file.
@@ -75,7 +77,7 @@ class VideoWriter:
         *,
         size: tuple[int, int],
         fps: Fraction,
-        audio: str | Path | None = None,
+        audio: str | Path | Sequence[str | Path] = (),
         seconds: Fraction | None = None,
         crf: int = 12,
         force: bool = False,
@@ -84,13 +86,14 @@ class VideoWriter:
         self._size = (size[0] // 2 * 2, size[1] // 2 * 2)
         self._part = _new_part(self.path)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115, closed in __exit__
-        arguments = self._arguments(fps, None if audio is None else Path(audio), seconds, crf)
+        files = [audio] if isinstance(audio, str | Path) else audio
+        arguments = self._arguments(fps, [Path(file) for file in files], seconds, crf)
         # A session of its own: Ctrl-C in the terminal reaches this process, which then ends ffmpeg itself.
         self._process = subprocess.Popen(
             ffmpeg.command(*arguments), stdin=subprocess.PIPE, stderr=self._log, start_new_session=True
         )
 
-    def _arguments(self, fps: Fraction, audio: Path | None, seconds: Fraction | None, crf: int) -> list[str]:
+    def _arguments(self, fps: Fraction, audio: list[Path], seconds: Fraction | None, crf: int) -> list[str]:
         size = "x".join(map(str, self._size))
         frames = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-framerate", str(fps), "-i", "pipe:0"]
         convert = f"scale=out_color_matrix={MATRIX}:out_range=tv:{ffmpeg.EXACT},format=yuv420p,{TAGS}"
@@ -98,12 +101,20 @@ class VideoWriter:
         made_by = f"comment=synthetic, by avatar-toolkit {__version__}"
         target = ["-map_metadata", "-1", "-metadata", made_by, "-movflags", "+faststart", "-f", "mp4"]
         target += ["-y", f"file:{self._part}"]
-        if audio is None:
+        if not audio:
             return [*frames, *video, *target]
         length = "" if seconds is None else f",apad,atrim=end={float(seconds):.6f}"
         # Timestamps from sample counts: a late first packet must not shift the sound against the frames.
-        sound = ["-map", "1:a:0", "-af", f"asetpts=N/SR/TB{length}", "-c:a", "aac", "-b:a", "192k"]
-        return [*frames, *ffmpeg.source(audio), *video, *sound, *target]
+        coded = ["-c:a", "aac", "-b:a", "192k"]
+        sources = [part for path in audio for part in ffmpeg.source(path)]
+        if len(audio) == 1:
+            sound = ["-map", "1:a:0", "-af", f"asetpts=N/SR/TB{length}"]
+        else:
+            each = "".join(f"[{at + 1}:a:0]asetpts=N/SR/TB[a{at}];" for at in range(len(audio)))
+            names = "".join(f"[a{at}]" for at in range(len(audio)))
+            added = f"{names}amix=inputs={len(audio)}:duration=longest:normalize=0{length}[sound]"
+            sound = ["-filter_complex", each + added, "-map", "[sound]"]
+        return [*frames, *sources, *video, *sound, *coded, *target]
 
     def write(self, frame: np.ndarray) -> None:
         """Add one uint8 RGB frame (H, W, 3)."""

@@ -36,9 +36,9 @@ Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 Track = Callable[[Iterable[Pixels], int], Iterable[Pixels]]  # shows progress: frames and how many there are
 
-EYES = tuple(index for name, index in INDEX.items() if name.startswith("eye"))
-BROWS_AND_CHEEKS = tuple(index for index in range(len(CURVES)) if index not in {*MOUTH, *EYES})
-REGION_CURVES = {"mouth": MOUTH, "eyes": EYES, "face": BROWS_AND_CHEEKS, "head": (), "body": ()}
+EYES = tuple(index for name, index in INDEX.items() if name.startswith(("eye", "brow")))
+CHEEKS = tuple(index for index in range(len(CURVES)) if index not in {*MOUTH, *EYES})
+PART_CURVES = {"mouth": MOUTH, "eyes": EYES, "cheeks": CHEEKS, "head": (), "body": ()}
 SHIPPED = Path(str(files("avatar").joinpath("weights/mini/expression.safetensors")))
 LIFT = curve_indices("browInnerUp", "browOuterUp")
 BROWS, EYE_CORNERS = [105, 66, 334, 296], [33, 133, 362, 263]  # landmarks
@@ -72,7 +72,7 @@ class ExpressionSignal(Signal):
 
     KIND: ClassVar[str] = "expression"
     SHAPES: ClassVar[Mapping[str, tuple[int, ...]]] = {"curves": (len(CURVES),)}
-    ELEMENTS: ClassVar[Mapping[str, Mapping[str, Sequence[int]]]] = {"curves": REGION_CURVES}
+    ELEMENTS: ClassVar[Mapping[str, Mapping[str, Sequence[int]]]] = {"curves": PART_CURVES}
     FACTS: ClassVar[tuple[str, ...]] = ("absolute",)
 
     curves: Array

@@ -58,6 +58,12 @@ class Face:
         return float(np.linalg.norm(self.landmarks[FOREHEAD, :2] - self.landmarks[CHIN, :2]))
 
     @property
+    def place(self) -> tuple[float, float, float]:
+        """Middle, x and y, and height, px."""
+        x, y = self.landmarks[[FOREHEAD, CHIN], :2].mean(0)
+        return float(x), float(y), self.height
+
+    @property
     def yaw(self) -> float:
         """Turn to the side in degrees, 0 when facing the camera; positive shows the person's right cheek."""
         across = self.landmarks[LEFT_CHEEK] - self.landmarks[RIGHT_CHEEK]

@@ -1,61 +1,61 @@
 """Several signals that move one face: who moves what, and how far.
 
-Speech owns the mouth's shape. An expression beside it adds only what speech does not say
-(`BESIDE_SPEECH`); without speech it moves the mouth too. Eyes, brows and cheeks follow the expression; the
-idle blinks and glances fade as that of a video grows, and go on under a mood. The head follows the pose, and
-its idle sway fades. A signal moves only the regions of its mask, at strength 0 it changes nothing, and what
-it adds grows in a straight line with its strength. Shapes: T frames, 52 curves, 6 head values.
+Speech owns the mouth's shape. An expression beside it adds only what speech does not say (`BESIDE_SPEECH`);
+as the speech's strength falls to 0 the mouth becomes the expression's. Eyes, brows and cheeks follow the
+expression; the idle blinks and glances fade as that of a video grows, and go on under a mood. The head
+follows the pose, and its idle sway fades. A signal moves only the parts of its mask, at strength 0 it changes
+nothing, and what it adds grows in a straight line with its strength. Signals of one kind add up, each by its
+own strength and mask and in any order; what they replace fades by the sum of their strengths, up to 1. So a
+signal at 0.5 given twice is that signal. Shapes: T frames, 52 curves, 6 head values.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avatar.drivers.curves import CURVES, curve_indices
-from avatar.drivers.expression import REGION_CURVES, ExpressionSignal
+from avatar.drivers.expression import PART_CURVES, ExpressionSignal
 
 Array = NDArray[np.float32]
 
 # Curves of the mouth that an expression may move while speech shapes it.
 BESIDE_SPEECH = curve_indices("mouthSmile", "mouthFrown", "mouthDimple", "mouthStretch", "mouthUpperUp")
+MOUTH = np.zeros(len(CURVES), np.float32)
+MOUTH[list(PART_CURVES["mouth"])] = 1
+SHAPE = MOUTH.copy()  # of the mouth, which is the speech's alone
+SHAPE[list(BESIDE_SPEECH)] = 0
 
 
-def add_expression(
-    curves: Array, signal: ExpressionSignal, reference: Array, rest: Array, speaks: bool
+def add_expressions(
+    curves: Array, signals: Iterable[ExpressionSignal], reference: Array, rest: Array, speech: Array
 ) -> Array:
-    """Curves (T, 52) with an expression added that has as many frames.
+    """Curves (T, 52) with expressions added that have as many frames.
 
     Args:
-        curves: what moves the face without it.
-        signal: at the frames' times.
+        curves: what moves the face without them.
+        signals: at the frames' times.
         reference: absolute expression of the reference, (52,), as the net reads it.
         rest: the curves that leave the reference as it is, (52,).
-        speaks: whether `curves` holds speech.
+        speech: share of the mouth that is the speech's, (T,) in [0, 1].
     """
-    added = signal.curves - reference if signal.absolute else signal.curves
-    strength = signal.strength[:, None]
-    moved = _columns(signal.mask, speaks)
-    faded = moved.copy()
-    if speaks:
-        faded[list(REGION_CURVES["mouth"])] = False
-    fade = np.minimum(strength, 1) if signal.absolute else 0  # a mood does not say when to blink
-    idle = np.where(faded, curves - rest, 0) * fade
-    return (curves - idle + np.where(moved, strength * added, 0)).astype(np.float32)
+    added, faded = np.zeros_like(curves), np.zeros_like(curves)
+    for signal in signals:
+        moved = signal.strength[:, None] * signal.moved("curves")
+        added += moved * (signal.curves - reference if signal.absolute else signal.curves)
+        if signal.absolute:  # a mood does not say when to blink
+            faded += moved
+    own = speech[:, None]
+    idle = np.minimum(faded, 1) * (1 - own * MOUTH) * (curves - rest)
+    return (curves - idle + (1 - own * SHAPE) * added).astype(np.float32)
 
 
-def _columns(mask: frozenset[str], speaks: bool) -> NDArray[np.bool_]:
-    """(52,), the curves that an expression moves."""
-    moved = np.zeros(len(CURVES), bool)
-    for region in mask:
-        moved[list(REGION_CURVES[region])] = True
-    if speaks:
-        mouth = set(REGION_CURVES["mouth"]) - set(BESIDE_SPEECH)
-        moved[list(mouth)] = False
-    return moved
-
-
-def add_pose(head: Array, moved: Array, strength: Array) -> Array:
-    """Head pose (T, 6) with that of a driver (T, 6) at a strength (T,): the idle sway fades as it grows."""
-    share = strength[:, None]
-    return (head * (1 - np.minimum(share, 1)) + share * moved).astype(np.float32)
+def add_poses(head: Array, poses: Iterable[tuple[Array, Array]]) -> Array:
+    """Head pose (T, 6) with those of drivers, (T, 6) at a strength (T,) each."""
+    added, share = np.zeros_like(head), np.zeros(len(head), np.float32)
+    for moved, strength in poses:
+        added += strength[:, None] * moved
+        share += strength
+    return (head * (1 - np.minimum(share, 1))[:, None] + added).astype(np.float32)

@@ -22,7 +22,7 @@ from avatar.drivers.cache import cached
 from avatar.drivers.dwpose import DWPose
 from avatar.drivers.people import Detector, fill_gaps, follow, parse_person
 from avatar.drivers.signal import Signal, Tracks, weighted_mean
-from avatar.drivers.skeleton import INDEX, POINTS, REGION_POINTS, SEEN, draw_skeleton
+from avatar.drivers.skeleton import INDEX, PART_POINTS, POINTS, SEEN, draw_skeleton
 from avatar.drivers.smooth import one_euro
 from avatar.errors import UserError
 from avatar.media import read_video, video_info
@@ -55,7 +55,7 @@ class PoseSignal(Signal):
         "scores": (POINTS,),
         "depth": (POINTS,),
     }
-    ELEMENTS: ClassVar[Mapping[str, Mapping[str, Sequence[int]]]] = dict.fromkeys(SHAPES, REGION_POINTS)
+    ELEMENTS: ClassVar[Mapping[str, Mapping[str, Sequence[int]]]] = dict.fromkeys(SHAPES, PART_POINTS)
     FACTS: ClassVar[tuple[str, ...]] = ("size",)
 
     keypoints: Array
@@ -67,6 +67,11 @@ class PoseSignal(Signal):
         super().__post_init__()
         depth = np.broadcast_to(np.asarray(self.depth, np.float32), (len(self), POINTS))
         object.__setattr__(self, "depth", depth)
+
+    @classmethod
+    def from_video(cls, path: str | Path, **options: Any) -> PoseSignal:
+        """`read_pose`."""
+        return read_pose(path, **options)
 
     @property
     def unit(self) -> float:
@@ -101,7 +106,7 @@ class PoseSignal(Signal):
         """
         size = size or self.size
         scale = np.array(size, np.float32) / np.array(self.size, np.float32)
-        shown = self._moved("scores", self.mask)
+        shown = self.moved("scores")
         for keypoints, scores in zip(self.keypoints, self.scores, strict=True):
             yield draw_skeleton(keypoints * scale, scores * shown, size)
 

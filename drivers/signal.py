@@ -1,7 +1,10 @@
-"""What drives an avatar over time, as a typed record: tracks, frame rate, strength, and regions it may move.
+"""What drives an avatar over time, as a typed record: tracks, frame rate, strength, and parts it may move.
 
 Signals meet by time, never by index: frame i of a signal is the moment i / fps seconds, and holds until the
-next. Shapes: T frames; E the elements of a track (its axis 1), such as keypoints.
+next. All kinds of signals speak of the same parts of a person: mouth (with jaw and tongue), eyes (lids, gaze
+and brows), cheeks (with the nose: what else the face has), head (its turn and place) and body (with arms,
+hands and feet). The word "face" stands for mouth, eyes and cheeks. Shapes: T frames; E the elements of a
+track (its axis 1), such as keypoints.
 """
 
 from __future__ import annotations
@@ -24,9 +27,11 @@ from avatar.errors import UserError
 Array = NDArray[np.float32]
 Tracks = dict[str, Array]
 Seconds = float | Fraction
+Points = tuple[tuple[float, float], ...]
 S = TypeVar("S", bound="Signal")
 
-REGIONS = frozenset({"mouth", "eyes", "face", "head", "body"})  # face: what is neither mouth nor eyes
+PARTS = frozenset({"mouth", "eyes", "cheeks", "head", "body"})
+REGIONS = {part: frozenset({part}) for part in PARTS} | {"face": frozenset({"mouth", "eyes", "cheeks"})}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +41,22 @@ class Signal:
     Attributes:
         fps: frames a second.
         strength: how much of it is applied, (T,); a number given is the same in all frames.
-        mask: the REGIONS that it may move.
+        mask: the PARTS that it may move.
+        face: whom it moves: the number of a face of the picture, counted from 0 by size; None: the chosen
+            one.
+        steps: (share of the sampling, strength) points, see `over_steps`.
     """
 
     KIND: ClassVar[str]
     SHAPES: ClassVar[Mapping[str, tuple[int, ...]]]  # of every track, without T
-    ELEMENTS: ClassVar[Mapping[str, Mapping[str, Sequence[int]]]]  # track -> region -> places on axis 1
+    ELEMENTS: ClassVar[Mapping[str, Mapping[str, Sequence[int]]]]  # track -> part -> places on axis 1
     FACTS: ClassVar[tuple[str, ...]] = ()  # fields that do not change over time
 
     fps: Fraction
     strength: Array = field(default_factory=lambda: np.ones((), np.float32))
-    mask: frozenset[str] = REGIONS
+    mask: frozenset[str] = PARTS
+    face: int | None = None
+    steps: Points = ()
 
     def __post_init__(self) -> None:
         strength = np.broadcast_to(np.asarray(self.strength, np.float32), (len(self),))
@@ -64,6 +74,13 @@ class Signal:
     def tracks(self) -> Tracks:
         """All tracks by name."""
         return {name: getattr(self, name) for name in self.SHAPES}
+
+    def moved(self, track: str) -> Array:
+        """(E,), 1 for the elements of a track that lie in the mask, 0 for the others."""
+        out = np.zeros(self.SHAPES[track][0], np.float32)
+        for part in self.mask:
+            out[list(self.ELEMENTS[track].get(part, ()))] = 1
+        return out
 
     def _with(self: S, tracks: Tracks, **fields: Any) -> S:
         """The signal with other tracks and fields."""
@@ -111,6 +128,8 @@ class Signal:
             frames: how many; without it ceil(seconds x fps), the whole length.
         """
         count = math.ceil(self.seconds * fps) if frames is None else frames
+        if fps == self.fps:
+            return self.at_rows(np.minimum(np.arange(count), len(self) - 1))
         time = np.arange(count) * float(self.fps / fps)
         rows = np.clip(time, 0, len(self) - 1)
         low = np.floor(rows + 1e-9).astype(np.int64)
@@ -142,28 +161,56 @@ class Signal:
         Raises:
             UserError: negative or not a number, or times that do not rise.
         """
-        points = [(0.0, strength)] if isinstance(strength, int | float) else list(strength)
-        times = np.array([float(time) for time, _ in points])
-        values = np.array([float(value) for _, value in points])
-        if not points or not np.isfinite(values).all() or (values < 0).any():
-            raise UserError(f"strength {strength}: must be 0 or more")
+        points = _checked([(0.0, strength)] if isinstance(strength, int | float) else strength, strength)
+        times, values = np.array(points).T
         if (np.diff(times) <= 0).any():
             raise UserError(f"strength {strength}: its times must rise")
         curve = np.interp(np.arange(len(self)) / float(self.fps), times, values)
         return replace(self, strength=(self.strength * curve).astype(np.float32))
 
+    def over_steps(self: S, *points: tuple[float, float]) -> S:
+        """The signal with a strength that changes while a frame is sampled, in place of an earlier such one.
+
+        It multiplies what the signal's adapter adds to the net at each denoising step. What is made before
+        the sampling, such as the driven reference, follows `scaled` alone.
+
+        Args:
+            points: (share, strength), the share of the way from noise (0) to the picture (1), straight lines
+                between them, the first and last held; two points at one share are a jump.
+
+        Raises:
+            UserError: a negative strength, or shares that fall or leave 0 to 1.
+        """
+        shares, _ = np.array(_checked(points, points)).T
+        if (np.diff(shares) < 0).any() or shares[0] < 0 or shares[-1] > 1:
+            raise UserError(f"steps {points}: their shares must rise from 0 to 1")
+        return replace(self, steps=tuple((float(share), float(strength)) for share, strength in points))
+
+    def on_face(self: S, number: int) -> S:
+        """The signal for a face of the picture, counted from 0 by size.
+
+        Raises:
+            UserError: a negative number.
+        """
+        if number < 0:
+            raise UserError(f"face {number}: faces are counted from 0, the largest")
+        return replace(self, face=number)
+
     def masked(self: S, *regions: str) -> S:
-        """The signal with no more than these of its regions.
+        """The signal with no more than these of its parts.
+
+        Args:
+            regions: of REGIONS.
 
         Raises:
             UserError: a region that there is not.
         """
-        unknown = sorted(set(regions) - REGIONS)
+        unknown = sorted(set(regions) - set(REGIONS))
         if unknown or not regions:
             raise UserError(
                 f"region {', '.join(unknown) or 'missing'}: must be of {', '.join(sorted(REGIONS))}"
             )
-        return replace(self, mask=self.mask & set(regions))
+        return replace(self, mask=self.mask & frozenset().union(*(REGIONS[region] for region in regions)))
 
     # ---- several signals -----------------------------------------------------------------------
 
@@ -178,8 +225,8 @@ class Signal:
     def mixed(self: S, others: Sequence[S], weights: Sequence[float]) -> S:
         """The weighted mean of this signal and the others at this one's frame rate, as long as the longest.
 
-        A signal counts by weight x strength, in the regions of its mask, until it ends. The mix may move all
-        regions that one of them may; its strength is the mean of theirs by weight.
+        A signal counts by weight x strength, in the parts of its mask, until it ends. The mix may move all
+        parts that one of them may; its strength is the mean of theirs by weight.
 
         Args:
             others: of the same kind.
@@ -204,8 +251,7 @@ class Signal:
         share = np.where(share.sum(0) > 0, share, runs).astype(np.float32)  # only those of weight 0 run
         strength = np.stack([part.strength for part in parts])
         counts = {
-            name: np.stack([self._moved(name, part.mask) for part in parts])[:, None]
-            * (share * strength)[..., None]
+            name: np.stack([part.moved(name) for part in parts])[:, None] * (share * strength)[..., None]
             for name in self.SHAPES
         }
         tracks = self._average([part.tracks for part in parts], counts)
@@ -215,19 +261,11 @@ class Signal:
     def _check_kin(self, other: Signal, masks: bool = True) -> None:
         if other.KIND != self.KIND:
             raise UserError(f"a {self.KIND} signal and a {other.KIND} signal can not be put together")
-        for name in self.FACTS + (("mask",) if masks else ()):
+        for name in (*self.FACTS, "face", "steps", *(("mask",) if masks else ())):
             if getattr(self, name) != getattr(other, name):
                 raise UserError(
                     f"the {self.KIND} signals differ in their {name}, they can not be put together"
                 )
-
-    @classmethod
-    def _moved(cls, track: str, mask: frozenset[str]) -> Array:
-        """(E,) 1 for the elements of a track that lie in a mask, 0 for the others."""
-        out = np.zeros(cls.SHAPES[track][0], np.float32)
-        for region in mask:
-            out[list(cls.ELEMENTS[track].get(region, ()))] = 1
-        return out
 
     @classmethod
     def _average(cls, parts: Sequence[Tracks], weights: Mapping[str, Array]) -> Tracks:
@@ -247,6 +285,7 @@ class Signal:
         """
         tensors = self.tracks | {"strength": self.strength}
         meta = {"fps": str(self.fps), "mask": ",".join(sorted(self.mask))}
+        meta |= {"face": json.dumps(self.face), "steps": json.dumps(self.steps)}
         meta["facts"] = json.dumps({name: getattr(self, name) for name in self.FACTS})
         write(Path(path), self.KIND, tensors, meta)
 
@@ -273,10 +312,13 @@ class Signal:
             if not np.isfinite(track).all():
                 raise ValueError(f"{name} has values that are no numbers")
         fps, mask = Fraction(meta["fps"]), frozenset(filter(None, meta["mask"].split(",")))
-        if fps <= 0 or not mask <= REGIONS:
+        if fps <= 0 or not mask <= PARTS:
             raise ValueError(f"fps {fps}, mask {mask}")
         facts = cls._read_facts(json.loads(meta["facts"]))
-        return cls(fps=fps, mask=mask, **facts, **{name: tensors[name] for name in (*cls.SHAPES, "strength")})
+        steps = tuple((float(share), float(strength)) for share, strength in json.loads(meta["steps"]))
+        facts |= {"face": json.loads(meta["face"]), "steps": steps}
+        facts |= {name: tensors[name] for name in (*cls.SHAPES, "strength")}
+        return cls(fps=fps, mask=mask, **facts)
 
     @classmethod
     def _read_facts(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -287,6 +329,19 @@ class Signal:
 def exactly(seconds: Seconds) -> Fraction:
     """A number as the decimal that it is written as: 2.4 is 24/10, which no binary float is."""
     return Fraction(str(seconds))
+
+
+def step_strength(steps: Points, time: float) -> float:
+    """Strength of `Signal.steps` at a share of the sampling; 1 where there are none."""
+    return float(np.interp(time, *np.array(steps).T)) if steps else 1.0
+
+
+def _checked(points: Sequence[tuple[Seconds, float]], given: object) -> list[tuple[float, float]]:
+    """(place, strength) points, each strength 0 or more; `given` is what the user wrote."""
+    pairs = [(float(place), float(strength)) for place, strength in points]
+    if not pairs or not np.isfinite(pairs).all() or min(strength for _, strength in pairs) < 0:
+        raise UserError(f"strength {given}: must be 0 or more")
+    return pairs
 
 
 def weighted_mean(values: Array, weights: Array) -> Array:

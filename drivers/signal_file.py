@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from avatar.errors import UserError
 
-VERSION = "2"  # of the format
+VERSION = "3"  # of the format
 
 
 def write(path: Path, kind: str, tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, str]) -> None:

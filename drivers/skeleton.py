@@ -40,16 +40,16 @@ INDEX = {name: number for number, name in enumerate(NAMES)}
 
 FACE = range(24, 92)
 LEFT_HAND, RIGHT_HAND = range(92, 113), range(113, 134)
-# Places by region of a signal's mask. Eyes are with the brows, as both act together.
+# Places by the parts of a signal's mask, see avatar.drivers.signal.
 MOUTH_POINTS = tuple(FACE[48:68])
 EYE_POINTS = (*FACE[17:27], *FACE[36:48])
-FACE_POINTS = tuple(place for place in FACE if place not in {*MOUTH_POINTS, *EYE_POINTS})
+CHEEK_POINTS = tuple(place for place in FACE if place not in {*MOUTH_POINTS, *EYE_POINTS})
 HEAD_POINTS = (0, 14, 15, 16, 17)
 BODY_POINTS = tuple(place for place in range(POINTS) if place not in {*FACE, *HEAD_POINTS})
-REGION_POINTS = {
+PART_POINTS = {
     "mouth": MOUTH_POINTS,
     "eyes": EYE_POINTS,
-    "face": FACE_POINTS,
+    "cheeks": CHEEK_POINTS,
     "head": HEAD_POINTS,
     "body": BODY_POINTS,
 }

@@ -20,7 +20,7 @@ from avatar.drivers.speech import SpeechDriver
 from avatar.errors import UserError
 from avatar.evaluate import FaceTracker
 from avatar.media import read_audio, read_image
-from avatar.session import LISTEN
+from avatar.voice import LISTEN
 
 EXAMPLE = Path(__file__).parents[1] / "docs" / "example"
 LARGE = EXAMPLE / "face.png"  # 110 px from forehead to chin: the face mesh sees closed lips well
@@ -165,7 +165,7 @@ def test_only_the_crop_around_the_head_changes(animator: Animator, spoken: Frame
     session = animator.session(face, EXAMPLE / "talk.wav")
     photo = read_image(face)
     around = np.ones(photo.shape[:2], bool)
-    around[session.compositor.region] = False
+    around[session.actors[0].compositor.region] = False
     assert session.size == (256, 256) and spoken.shape == (50, 256, 256, 3)
     assert (spoken[:, around] == photo[around]).all()
     assert np.abs(spoken[0].astype(int) - photo).mean() < 4  # it starts as the picture, lips closed

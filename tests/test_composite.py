@@ -115,3 +115,51 @@ def test_there_is_no_seam(astronaut: Pixels) -> None:
         across = gradient(frame)[rows, border - 2 : border + 2].mean()
         before = gradient(astronaut)[rows, border - 2 : border + 2].mean()
         assert across < 1.2 * before + 0.5
+
+
+# ---- several faces -----------------------------------------------------------------------------
+
+
+LEFT, RIGHT = Crop(40, 100, 256), Crop(200, 100, 256)  # they overlap by 96 px
+PLACES = [(168.0, 228.0, 110.0), (328.0, 228.0, 110.0)]  # their faces
+
+
+def shifted(cells: float) -> tuple[Floats, Floats, Floats, Floats]:
+    flow, mask, picture, shade = still()
+    flow[0] = cells
+    return flow, mask, picture, shade
+
+
+def pair(photo: Pixels) -> tuple[Compositor, Compositor]:
+    return Compositor(photo, LEFT, None, PLACES[0], PLACES[1:]), Compositor(
+        photo, RIGHT, None, PLACES[1], PLACES[:1]
+    )
+
+
+def test_motion_ends_half_way_to_the_next_face(astronaut: Pixels) -> None:
+    left, right = pair(astronaut)
+    for compositor, still_side, own in ((left, slice(254, None), 168), (right, slice(None, 242), 328)):
+        frame = compositor(*shifted(1))
+        assert np.array_equal(
+            frame[:, still_side], astronaut[:, still_side]
+        )  # the line is at 248, a cell is 4 px
+        around = (slice(200, 256), slice(own - 20, own + 20))
+        assert np.array_equal(frame[around], np.roll(astronaut, -4, 1)[around])
+
+
+def test_two_faces_are_put_into_one_frame_in_any_order(astronaut: Pixels) -> None:
+    left, right = pair(astronaut)
+    one, other = shifted(1), shifted(-0.5)
+    both = right(*other, left(*one))
+    again = left(*one, right(*other))
+    for frame in (both, again):
+        assert np.array_equal(frame[:, :240], left(*one)[:, :240])
+        assert np.array_equal(frame[:, 256:], right(*other)[:, 256:])
+    assert np.abs(both.astype(int) - again).max() <= 8  # along the line, where a pixel has neighbours of both
+
+
+def test_a_much_smaller_face_bounds_nothing(astronaut: Pixels) -> None:
+    """On a shirt or in a picture on the wall, or none at all."""
+    alone = Compositor(astronaut, LEFT)(*shifted(1))
+    small = Compositor(astronaut, LEFT, None, PLACES[0], [(200.0, 228.0, 50.0)])
+    assert np.array_equal(small(*shifted(1)), alone)

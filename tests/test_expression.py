@@ -139,7 +139,7 @@ def test_a_mood_and_a_film_are_not_mixed() -> None:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    ramp().masked("mouth", "face").scaled([(0, 0), (0.9, 1)]).save(tmp_path / "a.safetensors")
+    ramp().masked("mouth", "cheeks").scaled([(0, 0), (0.9, 1)]).save(tmp_path / "a.safetensors")
     return tmp_path / "a.safetensors"
 
 
@@ -147,7 +147,7 @@ def test_a_file_gives_back_what_was_saved(saved: Path) -> None:
     signal, expected = read_expression(saved), ramp().scaled([(0, 0), (0.9, 1)])
     assert np.array_equal(signal.curves, expected.curves) and signal.fps == 10
     assert np.array_equal(signal.strength, expected.strength)
-    assert signal.mask == {"mouth", "face"} and signal.absolute is True
+    assert signal.mask == {"mouth", "cheeks"} and signal.absolute is True
 
 
 def test_a_file_knows_a_mood_from_a_film(tmp_path: Path) -> None:

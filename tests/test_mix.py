@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -10,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from avatar.drivers.curves import CURVES, INDEX, MOUTH, curve_indices
-from avatar.drivers.expression import BROWS_AND_CHEEKS, EYES, MOODS, ExpressionSignal
-from avatar.drivers.mix import BESIDE_SPEECH, add_expression, add_pose
+from avatar.drivers.expression import CHEEKS, EYES, MOODS, ExpressionSignal
+from avatar.drivers.mix import BESIDE_SPEECH, add_expressions, add_poses
 
 Array = NDArray[np.float32]
 FRAMES = 7
@@ -31,8 +32,13 @@ FILM = ExpressionSignal(fps=Fraction(25), curves=some(3))
 MOOD = replace(FILM, absolute=False)
 
 
-def mixed(signal: ExpressionSignal, speaks: bool, motion: Array = MOTION) -> Array:
-    return add_expression(motion, signal, REFERENCE, REST, speaks)
+def mixed(signal: ExpressionSignal, speaks: float, motion: Array = MOTION) -> Array:
+    return added([signal], speaks, motion)
+
+
+def added(signals: Sequence[ExpressionSignal], speaks: float, motion: Array = MOTION) -> Array:
+    """`speaks` is the speech's share of the mouth."""
+    return add_expressions(motion, signals, REFERENCE, REST, np.full(FRAMES, speaks, np.float32))
 
 
 def moved(before: Array, after: Array) -> set[int]:
@@ -83,7 +89,7 @@ def test_beside_speech_the_mouth_keeps_its_shape() -> None:
     out = mixed(FILM.scaled(1.5), speaks=True)
     assert np.array_equal(out[:, list(SHAPE)], MOTION[:, list(SHAPE)])
     assert moved(MOTION, out) & set(MOUTH) == set(BESIDE_SPEECH)
-    assert moved(MOTION, out) == set(BESIDE_SPEECH) | set(EYES) | set(BROWS_AND_CHEEKS)
+    assert moved(MOTION, out) == set(BESIDE_SPEECH) | set(EYES) | set(CHEEKS)
 
 
 def test_beside_speech_the_corners_are_moved_and_not_replaced() -> None:
@@ -101,9 +107,12 @@ def test_without_speech_the_mouth_follows() -> None:
 
 
 @pytest.mark.parametrize("speaks", [True, False])
-@pytest.mark.parametrize(("region", "curves"), [("mouth", MOUTH), ("eyes", EYES), ("face", BROWS_AND_CHEEKS)])
+@pytest.mark.parametrize(
+    ("region", "curves"),
+    [("mouth", MOUTH), ("eyes", EYES), ("cheeks", CHEEKS), ("face", (*MOUTH, *EYES, *CHEEKS))],
+)
 def test_a_mask_keeps_all_other_curves_to_the_bit(region: str, curves: tuple[int, ...], speaks: bool) -> None:
-    expected = set(BESIDE_SPEECH) if region == "mouth" and speaks else set(curves)
+    expected = set(curves) - (set(MOUTH) - set(BESIDE_SPEECH) if speaks else set())
     out = mixed(FILM.masked(region), speaks)
     assert moved(MOTION, out) == expected
     columns = sorted(expected)
@@ -116,7 +125,7 @@ def test_regions_without_curves_move_none(region: str) -> None:
 
 
 def test_every_curve_is_of_one_region() -> None:
-    assert sorted((*MOUTH, *EYES, *BROWS_AND_CHEEKS)) == list(range(len(CURVES)))
+    assert sorted((*MOUTH, *EYES, *CHEEKS)) == list(range(len(CURVES)))
 
 
 @pytest.mark.parametrize("word", MOODS)
@@ -137,8 +146,43 @@ def test_idle_blinks_fade_before_those_of_a_film() -> None:
         for speaks in (True, False):
             out = mixed(same.scaled(strength), speaks, idle)
             assert out[3, blink] - REST[blink] == pytest.approx(left, abs=1e-6)
-    kept = mixed(same.masked("mouth", "face"), True, idle)
+    kept = mixed(same.masked("mouth", "cheeks"), True, idle)
     assert np.array_equal(kept[:, blink], idle[:, blink])
+
+
+def test_the_mouth_becomes_the_expressions_as_the_speech_falls_silent() -> None:
+    """(1 - share) of the way from the mouth beside speech to the mouth without."""
+    with_speech, without = mixed(FILM, 1), mixed(FILM, 0)
+    for share in (0.25, 0.5):
+        assert np.allclose(mixed(FILM, share), share * with_speech + (1 - share) * without, atol=1e-6)
+
+
+# ---- several of a kind -------------------------------------------------------------------------
+
+
+def test_two_expressions_add_each_by_its_own_strength_and_mask() -> None:
+    """rest + 0.5 (film - reference) in the eyes, rest + 0.7 mood in the mouth, both in nothing."""
+    still = np.tile(REST, (FRAMES, 1))
+    both = added([FILM.scaled(0.5).masked("eyes"), MOOD.scaled(0.7).masked("mouth")], 0, still) - REST
+    assert np.allclose(both[:, EYES], 0.5 * (FILM.curves - REFERENCE)[:, EYES], atol=1e-6)
+    assert np.allclose(both[:, MOUTH], 0.7 * MOOD.curves[:, MOUTH], atol=1e-6)
+    assert np.array_equal(both[:, CHEEKS], np.zeros_like(both[:, CHEEKS]))
+
+
+@pytest.mark.parametrize("speaks", [0.0, 0.5, 1.0])
+def test_the_order_of_expressions_does_not_matter_and_two_halves_are_the_whole(speaks: float) -> None:
+    other = replace(FILM, curves=some(6)).scaled(0.4)
+    assert np.allclose(added([FILM, other], speaks), added([other, FILM], speaks), atol=1e-6)
+    assert np.allclose(added([FILM.scaled(0.5)] * 2, speaks), mixed(FILM, speaks), atol=1e-6)
+    assert np.array_equal(added([FILM, other.scaled(0)], speaks), mixed(FILM, speaks))
+
+
+def test_poses_add_too() -> None:
+    """(1 - min(sum of strengths, 1)) x sway + the sum of strength x driver."""
+    out = add_poses(HEAD, [(DRIVEN, at(0.25)), (-0.5 * DRIVEN, at(0.5))])
+    assert np.allclose(out, 0.25 * HEAD + (0.25 - 0.25) * DRIVEN, atol=1e-6)
+    assert np.allclose(add_poses(HEAD, [(DRIVEN, at(0.5))] * 2), DRIVEN, atol=1e-6)
+    assert np.array_equal(add_poses(HEAD, []), HEAD)
 
 
 # ---- head --------------------------------------------------------------------------------------
@@ -152,23 +196,23 @@ def at(strength: float) -> Array:
 
 
 def test_a_pose_of_strength_nought_changes_no_bit() -> None:
-    out = add_pose(HEAD, DRIVEN, at(0))
+    out = add_poses(HEAD, [(DRIVEN, at(0))])
     assert out.dtype == np.float32 and np.array_equal(out, HEAD)
 
 
 def test_a_pose_takes_the_place_of_the_sway() -> None:
     """(1 - min(strength, 1)) x sway + strength x driver."""
-    assert np.allclose(add_pose(HEAD, DRIVEN, at(0.25)), 0.75 * HEAD + 0.25 * DRIVEN, atol=1e-6)
-    assert np.array_equal(add_pose(HEAD, DRIVEN, at(1)), DRIVEN)
-    assert np.allclose(add_pose(HEAD, DRIVEN, at(1.5)), 1.5 * DRIVEN, atol=1e-6)
+    assert np.allclose(add_poses(HEAD, [(DRIVEN, at(0.25))]), 0.75 * HEAD + 0.25 * DRIVEN, atol=1e-6)
+    assert np.array_equal(add_poses(HEAD, [(DRIVEN, at(1))]), DRIVEN)
+    assert np.allclose(add_poses(HEAD, [(DRIVEN, at(1.5))]), 1.5 * DRIVEN, atol=1e-6)
 
 
 def test_a_pose_grows_in_a_straight_line_on_a_still_head() -> None:
     still = np.zeros_like(HEAD)
     for strength in (0.5, 1, 1.5):
-        assert np.allclose(add_pose(still, DRIVEN, at(strength)), strength * DRIVEN, atol=1e-6)
+        assert np.allclose(add_poses(still, [(DRIVEN, at(strength))]), strength * DRIVEN, atol=1e-6)
 
 
 def test_the_strength_of_a_pose_is_of_each_frame() -> None:
     strength = np.float32([0, 0, 0, 1, 1, 1, 1])
-    assert np.array_equal(add_pose(HEAD, DRIVEN, strength), np.concatenate([HEAD[:3], DRIVEN[3:]]))
+    assert np.array_equal(add_poses(HEAD, [(DRIVEN, strength)]), np.concatenate([HEAD[:3], DRIVEN[3:]]))

@@ -14,7 +14,8 @@ from conftest import edit_metadata
 from numpy.typing import NDArray
 
 from avatar.drivers.cache import cache_path, cached
-from avatar.drivers.signal import VERSION, Signal
+from avatar.drivers.signal import Signal
+from avatar.drivers.signal_file import VERSION
 from avatar.errors import UserError
 
 
@@ -52,7 +53,7 @@ TEN = levels(range(10))
 
 def test_a_signal_knows_its_length_and_is_whole_by_default() -> None:
     assert len(TEN) == 10 and TEN.seconds == 1
-    assert TEN.strength.tolist() == [1.0] * 10 and TEN.mask == {"mouth", "eyes", "face", "head", "body"}
+    assert TEN.strength.tolist() == [1.0] * 10 and TEN.mask == {"mouth", "eyes", "cheeks", "head", "body"}
 
 
 def test_cuts_are_by_time() -> None:
@@ -135,9 +136,34 @@ def test_strength_is_a_number_or_a_curve() -> None:
 
 def test_masks_only_narrow() -> None:
     assert TEN.masked("mouth", "eyes").masked("eyes", "body").mask == {"eyes"}
+    assert TEN.masked("face").mask == {"mouth", "eyes", "cheeks"}
+    assert TEN.masked("mouth", "head").masked("face").mask == {"mouth"}
+    assert (
+        TEN.masked("face").masked("mouth").mask == {"mouth"}
+        and TEN.masked("face", "head").masked("body").mask == frozenset()
+    )
     for wrong in (["lips"], []):
-        with pytest.raises(UserError, match="must be of body, eyes, face, head, mouth"):
+        with pytest.raises(UserError, match="must be of body, cheeks, eyes, face, head, mouth"):
             TEN.masked(*wrong)
+
+
+def test_steps_have_a_strength_of_their_own() -> None:
+    assert TEN.steps == () and TEN.over_steps((0, 1), (0.5, 0)).steps == ((0, 1), (0.5, 0))
+    assert TEN.over_steps((0, 1)).over_steps((0.2, 2)).steps == ((0.2, 2),)  # the later one counts
+    for wrong in ([(0.5, 1), (0.2, 1)], [(-0.1, 1)], [(0, 1), (1.1, 1)]):
+        with pytest.raises(UserError, match="shares must rise from 0 to 1"):
+            TEN.over_steps(*wrong)
+    for none in ([], [(0, -1)], [(0, float("nan"))]):
+        with pytest.raises(UserError, match="must be 0 or more"):
+            TEN.over_steps(*none)
+
+
+def test_a_signal_is_for_a_face() -> None:
+    assert TEN.face is None and TEN.on_face(2).scaled(0.5).face == 2
+    with pytest.raises(UserError, match="differ in their face"):
+        TEN.mixed([TEN.on_face(1)], [1, 1])
+    with pytest.raises(UserError, match="face -1: faces are counted from 0"):
+        TEN.on_face(-1)
 
 
 def test_smoothing_damps_jitter() -> None:
@@ -151,13 +177,14 @@ def test_smoothing_damps_jitter() -> None:
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     signal = TEN.masked("mouth", "body").scaled([(0, 0), (1, 1)]).resampled(Fraction(30000, 1001))
-    signal.save(tmp_path / "a.safetensors")
+    signal.on_face(1).over_steps((0, 1), (0.5, 0)).save(tmp_path / "a.safetensors")
     return tmp_path / "a.safetensors"
 
 
 def test_a_file_gives_back_what_was_saved(saved: Path) -> None:
     signal = Levels.load(saved)
     assert signal.fps == Fraction(30000, 1001) and signal.mask == {"mouth", "body"} and signal.unit == "m"
+    assert signal.face == 1 and signal.steps == ((0, 1), (0.5, 0))
     expected = TEN.scaled([(0, 0), (1, 1)]).resampled(Fraction(30000, 1001))
     assert np.array_equal(signal.values, expected.values)
     assert np.array_equal(signal.strength, expected.strength)
@@ -172,7 +199,9 @@ def test_a_changed_file_is_refused(saved: Path) -> None:
         Levels.load(saved)
 
 
-@pytest.mark.parametrize("change", [{"fps": "25"}, {"mask": "eyes"}, {"facts": "{}"}, {"sha256": "0" * 64}])
+@pytest.mark.parametrize(
+    "change", [{"fps": "25"}, {"mask": "eyes"}, {"facts": "{}"}, {"face": "0"}, {"sha256": "0" * 64}]
+)
 def test_a_file_whose_description_was_changed_is_refused(saved: Path, change: dict[str, str]) -> None:
     edit_metadata(saved, **change)
     with pytest.raises(UserError, match="was changed or damaged"):

@@ -15,8 +15,8 @@ from avatar.drivers.skeleton import (
     LEFT_HAND,
     LIMBS,
     NAMES,
+    PART_POINTS,
     POINTS,
-    REGION_POINTS,
 )
 from avatar.drivers.skeleton import draw_skeleton as draw
 
@@ -52,7 +52,7 @@ def test_the_layout_is_that_of_dwpose() -> None:
 
 
 def test_every_point_is_of_one_region() -> None:
-    assert sorted(point for places in REGION_POINTS.values() for point in places) == list(range(POINTS))
+    assert sorted(point for places in PART_POINTS.values() for point in places) == list(range(POINTS))
 
 
 def test_a_joint_is_a_bright_disc_of_radius_four() -> None:

@@ -1,0 +1,96 @@
+"""One face of a picture: what moves it, how it is rendered, and where it is put into the frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avatar.composite import Compositor
+from avatar.drivers.audio_signal import AudioSignal, Recording
+from avatar.drivers.expression import ExpressionSignal
+from avatar.drivers.face import Face, extract, head_crop
+from avatar.drivers.pose import PoseSignal
+from avatar.drivers.speech import SpeechDriver
+from avatar.inputs import Driver
+from avatar.mixing import Mixer
+from avatar.options import DriveOptions
+from avatar.render import Frame, Nets, Renderer, Sampling
+from avatar.voice import Voice, idle, speak
+from avatar.windows import Motion
+
+Pixels = NDArray[np.uint8]
+
+CROP = 256  # px, side of the picture the nets work on
+
+
+class Actor:
+    """A face and its signals.
+
+    Args:
+        nets, speech: of the animator.
+        photo: (H, W, 3).
+        face: the one that is moved.
+        others: the other faces of the photo.
+        signals: of this face, their strengths as they are to be used.
+        options: of the video.
+        frames: of the video.
+
+    Raises:
+        UserError: signals that do not fit together or the video.
+    """
+
+    def __init__(
+        self,
+        nets: Nets,
+        speech: SpeechDriver,
+        photo: Pixels,
+        face: Face,
+        others: Sequence[Face],
+        signals: Sequence[Driver],
+        options: DriveOptions,
+        frames: int,
+    ) -> None:
+        self.speech, self.options, self.frames = speech, options, frames
+        crop = head_crop(face, (photo.shape[1], photo.shape[0]))
+        self.compositor = Compositor(photo, crop, options.size, face.place, [other.place for other in others])
+        self.renderer = Renderer(nets, extract(photo, crop, CROP), crop.to_crop(face.landmarks, CROP))
+        sounds = [signal for signal in signals if isinstance(signal, AudioSignal | Recording)]
+        sounds = [sound for sound in sounds if sound.strength.any()]  # at strength 0 it is as if not there
+        self.voice = Voice(sounds, options.fps, frames) if sounds else None
+        self.mixer = Mixer(
+            self.renderer.driven.mesh,
+            [signal for signal in signals if isinstance(signal, ExpressionSignal | PoseSignal)],
+            fps=options.fps,
+            frames=frames,
+            when_short=options.when_short,
+        )
+
+    def __iter__(self) -> Iterator[Frame]:
+        options = self.options
+        schedules = {"audio": self.voice.schedule} if self.voice else {}
+        sampling = Sampling(
+            seed=options.seed,
+            steps=options.steps,
+            guidance=options.guidance,
+            head_motion=options.head_motion,
+            expressiveness=options.expressiveness,
+            schedules=schedules,
+        )
+        return self.renderer(self._motion(), sampling)
+
+    def _motion(self) -> Iterator[Motion]:
+        """Motion of all frames: that of the speech or of an idle face, with the signals added."""
+        rest, done = self.renderer.driven.mesh.rest, 0
+        if self.voice is None:
+            own = idle(rest, self.options, self.frames)
+        else:
+            own = speak(self.speech, self.voice, rest, self.options, self.frames)
+        for motion in own:
+            spoken = np.zeros(len(motion.curves), np.float32)
+            if motion.audio_strength is not None:
+                spoken = motion.audio_strength.clamp(max=1).numpy()
+            curves, head = self.mixer(motion.curves, motion.head, done, spoken)
+            done += len(curves)
+            yield motion._replace(curves=curves, head=head)
