@@ -78,9 +78,9 @@ class Actor:
             expressiveness=options.expressiveness,
             schedules=schedules,
         )
-        return self.renderer(self._motion(), sampling)
+        return self.renderer(self.motion(), sampling)
 
-    def _motion(self) -> Iterator[Motion]:
+    def motion(self) -> Iterator[Motion]:
         """Motion of all frames: that of the speech or of an idle face, with the signals added."""
         rest, done = self.renderer.driven.mesh.rest, 0
         if self.voice is None:
