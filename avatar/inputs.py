@@ -39,7 +39,7 @@ def read_driver(kind: str, given: Given, **how: Any) -> Driver:
     if not isinstance(given, Signal | Recording):
         return READERS[kind](given, **how)
     if kind != given.KIND:
-        raise UserError(f"{kind}: holds {_name(given)} signal, {kind} is needed; or use signals=[...]")
+        raise UserError(f"{kind}: holds a signal of kind {given.KIND}, {kind} is needed")
     return given
 
 
@@ -52,14 +52,10 @@ def check_drivers(signals: Iterable[object]) -> list[Driver]:
     found = []
     for signal in signals:
         if not isinstance(signal, Signal | Recording) or signal.KIND not in READERS:
-            what = f"a {signal.KIND} signal" if isinstance(signal, Signal) else repr(signal)
+            what = f"a signal of kind {signal.KIND}" if isinstance(signal, Signal) else repr(signal)
             raise UserError(f"signals: {what} drives no face; give signals of {', '.join(READERS)}")
         found.append(signal)
     return found
-
-
-def _name(signal: Driver) -> str:
-    return f"an {signal.KIND}" if signal.KIND[0] in "ae" else f"a {signal.KIND}"
 
 
 def _several(values: Given | Iterable[Given] | None) -> list[Given]:

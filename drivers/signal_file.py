@@ -52,7 +52,7 @@ def read(path: Path, kind: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]
             f"{path}: is of format {meta.get('version')}, {VERSION} is read here; make the file again"
         )
     if meta.get("kind") != kind:
-        raise UserError(f"{path}: holds a {meta.get('kind')} signal, a {kind} signal is needed")
+        raise UserError(f"{path}: holds a signal of kind {meta.get('kind')}, {kind} is needed")
     if meta.pop("sha256", None) != _digest(tensors, meta):
         raise UserError(f"{path}: was changed or damaged after it was written, make the file again")
     return tensors, meta

@@ -12,11 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import convert, run_avatar, tone, write_wav
+from conftest import convert, edit_metadata, run_avatar, tone, write_wav
 from numpy.typing import NDArray
 from PIL import Image
 
-from avatar import cli, media
+from avatar import ExpressionSignal, cli, media
 from avatar.writer import VideoWriter
 
 Pixels = NDArray[np.uint8]
@@ -268,6 +268,41 @@ def test_drivers_that_cannot_be_used(refuse: Refuse, tmp_path: Path, speech: Pat
     assert "must be a video, a signals file or one of happy" in refuse(expression="cheerful")
     assert "no person found" in refuse(pose=film) and "shows no face" in refuse(expression=film)
     assert "talk.safetensors" in refuse(pose=_text(tmp_path / "talk.safetensors"))
+
+
+def test_signals_files_of_another_version_or_kind_or_changed(refuse: Refuse, tmp_path: Path) -> None:
+    mood, path = ExpressionSignal.of_mood("happy"), tmp_path / "happy.safetensors"
+    for changes, told in (
+        ({"version": "1"}, "is of format 1, 2 is read here; make the file again"),
+        ({"fps": "50"}, "was changed or damaged after it was written"),
+        ({"sha256": "0"}, "was changed or damaged after it was written"),
+    ):
+        mood.save(path)
+        edit_metadata(path, **changes)
+        assert f"happy.safetensors: {told}" in refuse(expression=path)
+    mood.save(path)
+    assert "holds a signal of kind expression, pose is needed" in refuse(pose=path)
+    assert "holds a signal of kind expression, audio is needed" in refuse(audio=path)
+
+
+def test_a_driver_that_ends_early_and_must_not(refuse: Refuse, tmp_path: Path) -> None:
+    two = ExpressionSignal.of_mood("happy").looped(0.08)
+    two.save(tmp_path / "two.safetensors")
+    told = refuse(expression=tmp_path / "two.safetensors", when_short="error", seconds=1)
+    assert "the expression signal has 0.08 s, the video 1 s; use --when-short hold, loop or mirror" in told
+
+
+def test_drivers_of_faces_that_are_not_there(refuse: Refuse, tmp_path: Path, speech: Path) -> None:
+    assert "none.wav: no such sound" in refuse(audio=f"0:{tmp_path}/none.wav")
+    assert "astronaut.png: there is no face 1; found (number: x,y,w,h) 0: " in refuse(audio=f"1:{speech}")
+
+
+def test_a_detector_that_has_nothing_to_look_at(refuse: Refuse, tmp_path: Path) -> None:
+    for option, value in (("pose_detector", "dwpose"), ("dwpose_files", tmp_path)):
+        assert "have no effect without --pose" in refuse(**{option: value})
+    assert "--dwpose-files has no effect without --pose-detector dwpose" in refuse(
+        pose=_text(tmp_path / "a.mp4"), dwpose_files=tmp_path
+    )
 
 
 def _text(path: Path) -> Path:

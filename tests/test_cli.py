@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import run_avatar, tone, write_wav
+from PIL import Image
 
 from avatar import media
 from avatar.options import DriveOptions
@@ -55,6 +56,23 @@ def test_a_two_second_clip_from_end_to_end(tmp_path: Path, portrait: Path, speec
     assert np.corrcoef(heard[: len(given)], given)[0, 1] > 0.95  # AAC in between
     frames = list(media.read_video(out))
     assert max(np.abs(frame.astype(int) - frames[0]).max() for frame in frames) > 40  # something moves
+
+
+def test_two_faces_speak_each_its_own_sound(tmp_path: Path, portrait: Path, speech: Path) -> None:
+    """Also with every signal of one person at once, and an mp4 as a driver."""
+    with Image.open(portrait) as picture:
+        both = Image.new("RGB", (700, 400))
+        for left in (0, 350):
+            both.paste(picture.crop((50, 0, 400, 400)), (left, 0))
+    both.save(tmp_path / "both.png")
+    out = tmp_path / "both.mp4"
+    arguments = ["--ref", tmp_path / "both.png", "--out", out, "--seconds", "0.4", "--size", "350"]
+    told = run_avatar(
+        "drive", *arguments, "--audio", f"0:{speech}", "--audio", f"1:{speech}", "--expression", "1:sad"
+    )
+    assert told.code == 0, told.stderr
+    assert f"0:{speech} + 1:{speech} + 1:sad -> {out}" in told.stderr
+    assert media.video_info(out).frames == 10 and media.video_info(out).has_audio
 
 
 def test_quiet_is_quiet_and_the_seed_decides(tmp_path: Path, portrait: Path, speech: Path) -> None:

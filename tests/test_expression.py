@@ -169,7 +169,7 @@ def refusal(path: Path) -> str:
 
 def test_files_that_do_not_fit_are_refused_in_one_line(saved: Path, tmp_path: Path) -> None:
     Other(fps=FPS, curves=ramp().curves).save(tmp_path / "other.safetensors")
-    expected = f"{tmp_path / 'other.safetensors'}: holds a other signal, a expression signal is needed"
+    expected = f"{tmp_path / 'other.safetensors'}: holds a signal of kind other, expression is needed"
     assert refusal(tmp_path / "other.safetensors") == expected
     whole = saved.read_bytes()
     edit_metadata(saved, facts='{"absolute": false}')

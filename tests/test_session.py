@@ -123,7 +123,7 @@ def test_steps_of_a_signal_that_no_adapter_hears_are_refused(animator: Animator,
 def test_what_is_no_driver_is_refused(animator: Animator, face: Path, word: AudioSignal) -> None:
     with pytest.raises(UserError, match=r"signals: 'talk\.wav' drives no face"):
         animator.session(face, signals=["talk.wav"])  # type: ignore[list-item]
-    with pytest.raises(UserError, match="pose: holds an audio signal, pose is needed"):
+    with pytest.raises(UserError, match="pose: holds a signal of kind audio, pose is needed"):
         animator.session(face, pose=word)
     with pytest.raises(UserError, match="nothing drives the face"):
         animator.session(face)

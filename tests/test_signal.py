@@ -209,7 +209,7 @@ def test_a_file_whose_description_was_changed_is_refused(saved: Path, change: di
 
 
 def test_files_of_another_version_or_kind_are_refused(saved: Path) -> None:
-    with pytest.raises(UserError, match="holds a levels signal, a others signal is needed"):
+    with pytest.raises(UserError, match="holds a signal of kind levels, others is needed"):
         Others.load(saved)
     edit_metadata(saved, version="1")
     with pytest.raises(UserError, match=f"is of format 1, {VERSION} is read here"):
