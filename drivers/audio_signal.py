@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -75,24 +74,20 @@ class AudioSignal(Signal):
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """The sound of a file, heard at one strength; see `AudioSignal`."""
+    """The sound of a file, heard at one strength; see `AudioSignal` and `read_sound`.
+
+    Attributes:
+        seconds: exact length, which only decoding the whole can tell.
+    """
 
     path: Path
+    seconds: Fraction
     level: float = 1.0
     mask: frozenset[str] = PARTS
     face: int | None = None
     steps: Points = ()
 
     KIND: ClassVar[str] = "audio"
-
-    @cached_property
-    def seconds(self) -> Fraction:
-        """Exact length, counted by decoding the whole.
-
-        Raises:
-            UserError: see `avatar.media.audio_seconds`.
-        """
-        return audio_seconds(self.path)
 
     @property
     def strength(self) -> Array:
@@ -124,6 +119,12 @@ Sound = AudioSignal | Recording
 
 
 def read_sound(path: str | Path) -> Sound:
-    """The sound of any file, to be read while it is heard; of a signals file, as it is."""
+    """The sound of any file, to be read while it is heard; of a signals file, as it is.
+
+    Raises:
+        UserError: missing, empty, damaged or cut file, no sound track, zero length.
+    """
     path = Path(path)
-    return AudioSignal.load(path) if path.suffix == ".safetensors" else Recording(path=path)
+    if path.suffix == ".safetensors":
+        return AudioSignal.load(path)
+    return Recording(path=path, seconds=audio_seconds(path))

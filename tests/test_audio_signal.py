@@ -55,12 +55,9 @@ def test_in_a_mix_each_counts_by_its_weight_until_it_ends() -> None:
 def test_strength_is_of_the_time_and_its_last_value_holds() -> None:
     faded = sound(1).scaled([(0, 0), (1, 1)])
     assert np.allclose(faded.strength_at(np.array([0, 0.25, 0.5, 3])), [0, 0.25, 0.5, 1], atol=1e-4)
-    assert np.array_equal(
-        heard(faded), heard(sound(1))
-    )  # strength is of what the face does, not of the sound
-    assert (
-        Recording(path=Path("a.wav")).scaled(0.5).scaled(0.5).strength_at(np.arange(3)).tolist() == [0.25] * 3
-    )
+    assert np.array_equal(heard(faded), heard(sound(1)))  # the sound itself stays as loud
+    quarter = Recording(path=Path("a.wav"), seconds=Fraction(1)).scaled(0.5).scaled(0.5)
+    assert quarter.strength_at(np.arange(3)).tolist() == [0.25] * 3
 
 
 def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:
@@ -78,7 +75,7 @@ def test_the_sound_file_of_a_record_is_its_waveform_and_of_a_recording_itself(
     record = AudioSignal.from_file(recording).cut(0.5, 1.2)
     written = record.sound_file(tmp_path / "part.wav")
     assert np.array_equal(media.read_audio(written), record.waveform[:, 0])
-    assert Recording(path=recording).sound_file(tmp_path / "none.wav") == recording
+    assert read_sound(recording).sound_file(tmp_path / "none.wav") == recording
     assert not (tmp_path / "none.wav").exists()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from avatar.drivers.audio_signal import AudioSignal, Recording, Sound
+from avatar.drivers.audio_signal import AudioSignal, Sound, read_sound
 from avatar.drivers.curves import CURVES, INDEX
 from avatar.drivers.expression import EYES, PART_CURVES
 from avatar.drivers.speech import SpeechDriver
@@ -60,7 +60,7 @@ def test_an_idle_face_keeps_its_mouth_and_blinks_and_sways() -> None:
 
 
 def test_a_record_and_a_recording_move_a_face_alike(driver: SpeechDriver) -> None:
-    record, stream = spoken(driver, AudioSignal.from_file(EXAMPLE)), spoken(driver, Recording(path=EXAMPLE))
+    record, stream = spoken(driver, AudioSignal.from_file(EXAMPLE)), spoken(driver, read_sound(EXAMPLE))
     assert np.array_equal(both(record), both(stream))
     assert record.audio is not None and stream.audio is not None
     assert bool((record.audio == stream.audio).all()) and len(record.audio) == FRAMES
