@@ -37,7 +37,7 @@ class DriveOptions(BaseModel):
     seed: int = Field(0, ge=0, lt=2**63, description="same seed, same frames")
     steps: int = Field(1, ge=1, le=100, description="sampling steps")
     guidance: float = Field(1.0, ge=1, le=20, description="classifier-free guidance, 1 is off")
-    audio_scale: float = Field(1.0, ge=0, le=3, description="strength of the speech on the mouth")
+    audio_scale: float = Field(1.0, ge=0, le=3, description="strength of the speech")
     pose_scale: float = Field(1.0, ge=0, le=3, description="strength of the pose on the head")
     expression_scale: float = Field(1.0, ge=0, le=3, description="strength of the expression on the face")
     when_short: WhenShort = Field("hold", description="what a driver does that ends before the speech")
@@ -47,7 +47,7 @@ class DriveOptions(BaseModel):
         Fraction(25), description="frames a second"
     )
     size: int | None = Field(None, ge=64, le=2160, description="long side of the video in px")
-    face: Annotated[str, BeforeValidator(_check_face)] = Field("largest", description="largest, N or x,y,w,h")
+    face: Annotated[str, BeforeValidator(_check_face)] = Field("largest", description="who moves: largest, N or x,y,w,h")
     seconds: Annotated[Fraction | None, BeforeValidator(_exactly)] = Field(
         None, gt=0, description="make only the first seconds"
     )
