@@ -47,7 +47,9 @@ class DriveOptions(BaseModel):
         Fraction(25), description="frames a second"
     )
     size: int | None = Field(None, ge=64, le=2160, description="long side of the video in px")
-    face: Annotated[str, BeforeValidator(_check_face)] = Field("largest", description="who moves: largest, N or x,y,w,h")
+    face: Annotated[str, BeforeValidator(_check_face)] = Field(
+        "largest", description="who moves: largest, N or x,y,w,h"
+    )
     seconds: Annotated[Fraction | None, BeforeValidator(_exactly)] = Field(
         None, gt=0, description="make only the first seconds"
     )

@@ -273,7 +273,7 @@ def test_drivers_that_cannot_be_used(refuse: Refuse, tmp_path: Path, speech: Pat
 def test_signals_files_of_another_version_or_kind_or_changed(refuse: Refuse, tmp_path: Path) -> None:
     mood, path = ExpressionSignal.of_mood("happy"), tmp_path / "happy.safetensors"
     for changes, told in (
-        ({"version": "1"}, "is of format 1, 2 is read here; make the file again"),
+        ({"version": "1"}, "is of format 1, 3 is read here; make the file again"),
         ({"fps": "50"}, "was changed or damaged after it was written"),
         ({"sha256": "0"}, "was changed or damaged after it was written"),
     ):

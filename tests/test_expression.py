@@ -175,7 +175,7 @@ def test_files_that_do_not_fit_are_refused_in_one_line(saved: Path, tmp_path: Pa
     edit_metadata(saved, facts='{"absolute": false}')
     assert "was changed or damaged after it was written" in refusal(saved)
     edit_metadata(saved, version="1")
-    assert "is of format 1, 2 is read here" in refusal(saved)
+    assert "is of format 1, 3 is read here" in refusal(saved)
     saved.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
     assert "was changed or damaged after it was written" in refusal(saved)
     saved.write_bytes(whole[:-10])
