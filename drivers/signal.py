@@ -187,11 +187,7 @@ class Signal:
         return replace(self, steps=tuple((float(share), float(strength)) for share, strength in points))
 
     def on_face(self: S, number: int) -> S:
-        """The signal for a face of the picture, counted from 0 by size.
-
-        Raises:
-            UserError: a negative number.
-        """
+        """The signal for a face of the picture, counted from 0 by size; UserError for less."""
         if number < 0:
             raise UserError(f"face {number}: faces are counted from 0, the largest")
         return replace(self, face=number)
