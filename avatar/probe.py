@@ -88,7 +88,7 @@ def pixel_response(model: Array, truth: Array) -> tuple[float, float]:
 
 def follow(video: Frames) -> metrics.Tracks:
     """Tracks of a video in memory."""
-    from avatar.evaluate import FaceTracker
+    from avatar.watch import FaceTracker
 
     tracker = FaceTracker()
     return metrics.tracks(np.stack([tracker(frame) for frame in video]))

@@ -18,9 +18,9 @@ from avatar.drivers.curves import CURVES, INDEX
 from avatar.drivers.mesh import NOSE_TIP
 from avatar.drivers.speech import SpeechDriver
 from avatar.errors import UserError
-from avatar.evaluate import FaceTracker
 from avatar.media import read_audio, read_image
 from avatar.voice import LISTEN
+from avatar.watch import FaceTracker
 
 EXAMPLE = Path(__file__).parents[1] / "docs" / "example"
 LARGE = EXAMPLE / "face.png"  # 110 px from forehead to chin: the face mesh sees closed lips well

@@ -11,6 +11,8 @@ from avatar import evaluate, media, report
 from avatar.errors import UserError
 from avatar.metrics import Region
 from avatar.phones import classify, save
+from avatar.picture import Identity, fit_reference
+from avatar.watch import watch
 from avatar.writer import VideoWriter
 
 FPS = Fraction(25)
@@ -68,7 +70,7 @@ def test_a_real_clip_against_itself(carphone: Path) -> None:
     assert found.picture.sharpness == pytest.approx(1.0, abs=0.3)  # he moves
     assert found.picture.blinks == pytest.approx(30, abs=8)
     assert found.picture.yaw_sd and 4 < found.picture.yaw_sd < 8
-    tracks, points = evaluate.watch(carphone)
+    tracks, points = watch(carphone)
     assert points.shape == (120, 478, 3)
     assert np.median(tracks.aperture) == pytest.approx(0.045, abs=0.005)
 
@@ -83,7 +85,7 @@ def test_a_still_photo_keeps_the_picture_and_fails_the_speech(photo: Path, still
     assert picture.sharpness == pytest.approx(1.0, abs=0.1)
     assert picture.seam == pytest.approx(1.0, abs=0.2)
     assert picture.flicker is not None and picture.flicker < 0.3
-    if evaluate.Identity.available():
+    if Identity.available():
         assert picture.identity_worst is not None and picture.identity_worst < 0.1
     assert found.file.frames == found.file.expected_frames == 30
     assert found.file.sound_offset is not None and abs(found.file.sound_offset) < 0.2
@@ -128,9 +130,9 @@ def test_transcript_needs_audio() -> None:
 
 def test_odd_rows_are_cut_and_other_sizes_scaled() -> None:
     picture = np.random.default_rng(0).integers(0, 255, (101, 61, 3), np.uint8)
-    same, scale = evaluate.fit_reference(picture, 100, 60)
+    same, scale = fit_reference(picture, 100, 60)
     assert scale == 1 and (same == picture[:100, :60]).all()
-    half, scale = evaluate.fit_reference(picture, 50, 30)
+    half, scale = fit_reference(picture, 50, 30)
     assert half.shape == (50, 30, 3) and scale == pytest.approx(0.5, abs=0.01)
 
 
