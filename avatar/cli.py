@@ -51,11 +51,18 @@ def evaluate(
     video: Annotated[Path | None, typer.Argument(help="mp4 to judge", show_default=False)] = None,
     ref: Annotated[Path | None, typer.Option(help="photo that it was made from")] = None,
     audio: Annotated[Path | None, typer.Option(help="recording that it was made from")] = None,
+    pose: Annotated[Path | None, typer.Option(help="video or signals file that the head followed")] = None,
+    expression: Annotated[
+        str | None, typer.Option(help="video, signals file or mood that the face followed")
+    ] = None,
     phones: Annotated[Path | None, typer.Option(help="phones of the recording with their times")] = None,
     transcript: Annotated[
         str | None, typer.Option(help="what is said, to be aligned to the recording")
     ] = None,
-    truth: Annotated[Path | None, typer.Option(help="known-true video to judge beside it")] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="known-true video beside it; frame by frame if it begins with the photo"),
+    ] = None,
     face: Annotated[str, option("face")] = DEFAULT.face,
     json: Annotated[Path | None, typer.Option(help="file for the figures")] = None,
     probe: Annotated[
@@ -63,7 +70,7 @@ def evaluate(
     ] = False,
     preset: Annotated[str, typer.Option(help="set of nets, of --probe")] = "mini",
 ) -> None:
-    """Judge a talking video by its file and its inputs."""
+    """Judge a video by its file and its inputs."""
     if probe:
         if find_spec("anny") is None:
             raise UserError("--probe renders people: install them by `pip install avatar-toolkit[train]`")
@@ -76,7 +83,16 @@ def evaluate(
     from avatar import evaluate
 
     evaluate.run(
-        video, ref, audio, phones=phones, transcript=transcript, truth=truth, face=face, json_out=json
+        video,
+        ref,
+        audio,
+        pose=pose,
+        expression=expression,
+        phones=phones,
+        transcript=transcript,
+        truth=truth,
+        face=face,
+        json_out=json,
     )
 
 

@@ -10,11 +10,6 @@ import typer
 app = typer.Typer(help="Take signals from a file; the file they are written to is a driver too.")
 
 
-@app.callback()
-def _root() -> None:
-    """Keeps the verbs verbs, also while there is only one."""
-
-
 @app.command()
 def pose(
     video: Annotated[Path, typer.Argument(help="video of a person", show_default=False)],
@@ -43,3 +38,20 @@ def pose(
         force=force,
         quiet=quiet,
     )
+
+
+@app.command()
+def expression(
+    video: Annotated[Path, typer.Argument(help="video or photo of a face", show_default=False)],
+    out: Annotated[Path, typer.Option(help="safetensors file to write")],
+    preview: Annotated[
+        Path | None, typer.Option(help="mp4 file that shows the landmarks and the strongest curves")
+    ] = None,
+    face: Annotated[str, typer.Option(help="largest, N or x,y,w,h")] = "largest",
+    force: Annotated[bool, typer.Option("--force", help="replace existing output files")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
+) -> None:
+    """The expression of one face: 52 curves in every frame."""
+    from avatar import signals
+
+    signals.expression(video, out, preview, face=face, force=force, quiet=quiet)

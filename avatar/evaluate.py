@@ -7,17 +7,27 @@ dlib's face recognition, ffmpeg. `docs/evaluation.md` says what each means. Fram
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from avatar import media, metrics
 from avatar.errors import UserError
+from avatar.following import (
+    Drivers,
+    gather,
+    judge_following,
+    judge_joints,
+    judge_separation,
+    separation_of_drivers,
+)
 from avatar.metrics import Region
 from avatar.phones import Phone, align, load
 from avatar.picture import Identity, PictureMeter, fit_reference
-from avatar.report import File, Report, Speech, table
+from avatar.reenactment import ReenactmentMeter, Truth, begins_with, relative
+from avatar.report import Figures, File, Report, Speech, table
 from avatar.watch import FaceTracker, generated_region, window_around
 
 
@@ -65,6 +75,8 @@ def evaluate(
     phones: Sequence[Phone] | None = None,
     region: Region | None = None,
     identity_every: int = 1,
+    drivers: Drivers | None = None,
+    truth: Truth | None = None,
 ) -> Report:
     """All figures of one video.
 
@@ -75,6 +87,8 @@ def evaluate(
         phones: what is said when, for the speech table.
         region: generated rectangle in pixels of the reference; by default what `avatar drive` would take.
         identity_every: recognise the face in every n-th frame (the costly figure); 0 for never.
+        drivers: what moved it beside the sound, from `avatar.following.gather`.
+        truth: the real clip that begins with the reference, at this video's times.
 
     Raises:
         UserError: a file cannot be read, or the reference shows no face.
@@ -85,14 +99,17 @@ def evaluate(
     fitted, scale = fit_reference(photo, info.height, info.width)
     place = (region or generated_region(photo)).scaled(scale)
     tracker, meter = FaceTracker(window_around(place)), PictureMeter(fitted, place, identity_every)
+    beside = truth and ReenactmentMeter(truth)
     points = []
     for frame in media.read_video(video):
         points.append(tracker(frame))
         meter.add(frame, points[-1])
+        if beside:
+            beside.add(frame, points[-1])
     track = metrics.tracks(np.stack(points))
     fps = float(info.fps)
     notes = []
-    if not phones:
+    if not phones and (audio or not drivers):
         notes.append(
             "no phones: give --phones or --transcript for closure, opening, silence, rounding and sync"
         )
@@ -100,11 +117,21 @@ def evaluate(
         notes.append("no identity: `pip install avatar-toolkit[eval]`")
     if not meter.errors:
         notes.append("no background: the generated region is the whole picture")
+    if beside and not beside.ssims:
+        notes.append("no SSIM: `pip install avatar-toolkit[eval]`")
+    following = None
+    if drivers:
+        following = judge_following(track, info.fps, drivers, speaks=audio is not None)
+        if drivers.joints:
+            following = judge_joints(following, video, info.fps, drivers.joints)
     return Report(
         video=str(video),
         speech=speech_figures(track, phones, fps),
         picture=meter.figures(track, fps),
         file=file_figures(video, info, audio, int(np.isnan(track.aperture).sum())),
+        reenactment=beside.figures() if beside else None,
+        following=following,
+        separation=judge_separation(track, info.fps, drivers) if drivers else None,
         notes=notes,
     )
 
@@ -120,17 +147,57 @@ def find_phones(audio: Path | None, phones: Path | None, transcript: str | None)
     return align(media.read_audio(audio), transcript)
 
 
-def show(reports: dict[str, Report], json_out: Path | None = None) -> None:
-    """Print reports side by side as a table, and write them as JSON: {name: report}."""
+def beside_truth(video: Path, truth: Path, region: Region) -> Truth:
+    """The real clip at the times and the size of a video; `region` in pixels of the reference."""
+    info = media.video_info(video)
+    return Truth(truth, info.fps, info.frames, (info.width, info.height), region)
+
+
+def notes_on(video: Path, truth: Path, same: bool) -> list[str]:
+    """What is to be said of a comparison frame by frame; `same`: the truth begins with the reference."""
+    if not same:
+        return [f"not compared frame by frame: {truth} does not begin with the reference"]
+    rate = media.video_info(truth).fps
+    if media.video_info(video).fps == rate:
+        return []
+    return [
+        f"{truth} has {float(rate):.5g} frames a second: drive with this --fps to compare each with its own"
+    ]
+
+
+def columns_beside(clip: Truth | None, drivers: Drivers | None, video: Path) -> dict[str, Figures]:
+    """The columns beside the video's: the first frame that stays, the truth re-coded, and drivers that are
+    followed exactly."""
+    columns: dict[str, Figures] = {}
+    if clip:
+        columns["still"] = asdict(relative(clip.still, clip.still))
+        columns["re-coded"] = asdict(clip.recoded)
+    if drivers:
+        info = media.video_info(video)
+        if alike := separation_of_drivers(drivers, info.fps, info.frames):
+            columns["drivers"] = asdict(alike)
+    return columns
+
+
+def show(
+    reports: dict[str, Report],
+    json_out: Path | None = None,
+    beside: Mapping[str, Figures] | None = None,
+    notes: Sequence[str] = (),
+) -> None:
+    """Print reports and other columns side by side as a table, and write them as JSON: {name: report}."""
     from rich.console import Console
 
-    console = Console()
-    console.print(table({name: report.figures() for name, report in reports.items()}))
+    console = Console(width=max(120, Console().width))
+    columns = {name: report.figures() for name, report in reports.items()} | dict(beside or {})
+    console.print(table(columns))
     for name, report in reports.items():
         for note in report.notes:
             console.print(f"{name}: {note}", style="dim", markup=False)
+    for note in notes:
+        console.print(note, style="dim", markup=False)
     if json_out:
-        content = {name: report.to_json() for name, report in reports.items()}
+        content = {name: report.to_json() for name, report in reports.items()} | dict(beside or {})
         json_out.write_text(json.dumps(content, indent=2, ensure_ascii=False), "utf8")
 
 
@@ -139,6 +206,8 @@ def run(
     reference: Path,
     audio: Path | None,
     *,
+    pose: Path | None = None,
+    expression: str | None = None,
     phones: Path | None = None,
     transcript: str | None = None,
     truth: Path | None = None,
@@ -148,10 +217,16 @@ def run(
 ) -> dict[str, Report]:
     """The command `avatar eval`: judge a video, maybe a true one beside it, print and write it."""
     said = find_phones(audio, phones, transcript)
-    region = generated_region(media.read_image(reference), face)
+    photo = media.read_image(reference)
+    region = generated_region(photo, face)
+    drivers = gather(reference, pose, expression) if pose or expression else None
     videos = {"video": video} | ({"truth": truth} if truth else {})
+    same = truth is not None and begins_with(truth, photo)
+    clips = {name: beside_truth(path, truth, region) for name, path in videos.items() if truth and same}
     reports = {
-        name: evaluate(path, reference, audio, said, region, identity_every) for name, path in videos.items()
+        name: evaluate(path, reference, audio, said, region, identity_every, drivers, clips.get(name))
+        for name, path in videos.items()
     }
-    show(reports, json_out)
+    notes = (drivers.notes if drivers else []) + (notes_on(video, truth, same) if truth else [])
+    show(reports, json_out, columns_beside(clips.get("video"), drivers, video), notes)
     return reports

@@ -83,6 +83,17 @@ def read_image(path: str | Path) -> np.ndarray:
     return pixels
 
 
+def is_picture(path: str | Path) -> bool:
+    """Whether a file is a still picture; a film, also one in a picture format, is none."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return getattr(image, "n_frames", 1) == 1
+    except (OSError, Image.DecompressionBombError):  # what it is not is said by whoever reads it
+        return False
+
+
 def _decode_picture(image: Image, path: Path) -> np.ndarray:
     from PIL import ImageOps
     from PIL.Image import Resampling, alpha_composite, fromarray, new

@@ -163,6 +163,39 @@ def correlation(a: Array, b: Array) -> float:
     return float(np.corrcoef(a[valid], b[valid])[0, 1])
 
 
+def part_correlation(track: Array, wrong: Array, right: Array) -> float:
+    """Pearson r of a track with that part of `wrong` which `right` does not have too (semipartial r)."""
+    valid = np.isfinite(track) & np.isfinite(wrong) & np.isfinite(right)
+    rest = np.full(len(wrong), np.nan)
+    if valid.sum() >= 3:
+        base = np.stack([np.ones(int(valid.sum())), right[valid]], axis=1)
+        rest[valid] = wrong[valid] - base @ np.linalg.lstsq(base, wrong[valid], rcond=None)[0]
+    return correlation(track, rest)
+
+
+def response(track: Array, driver: Array) -> float:
+    """By how much a track changes when its driver changes by one: slope of the regression, 0 for none."""
+    valid = np.isfinite(track) & np.isfinite(driver)
+    if valid.sum() < 3 or np.std(driver[valid]) < 1e-9:
+        return 0.0
+    moved = driver[valid] - driver[valid].mean()
+    return float((moved * track[valid]).sum() / (moved**2).sum())
+
+
+def at_times(track: Array, fps: float, wanted: float, count: int) -> Array:
+    """A track read at the times of `count` frames of another rate, linear between its own; NaN after its end.
+
+    Frame i of either is the moment i / its rate, and the last frame lasts for one frame.
+    """
+    rows = np.arange(count) * (fps / wanted)
+    low = np.minimum(np.floor(rows + 1e-6).astype(int), len(track) - 1)
+    high = np.minimum(low + 1, len(track) - 1)
+    late = np.clip(rows - low, 0, 1)
+    exact = late < 1e-6
+    found = np.where(exact, track[low], (1 - late) * track[low] + late * track[high])
+    return np.where(rows < len(track) - 1e-6, found, np.nan)
+
+
 def lagged_correlation(track: Array, driver: Array, max_lag: int = MAX_LAG) -> tuple[float, int]:
     """Best Pearson r of a track against its driver, and its lag in frames; positive: the track is late."""
 

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+CHANNELS = ("yaw", "pitch", "roll", "mouth", "eyes", "brows")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Speech:
     """Whether the mouth says what is heard; None where there is no such sound or no phones were given."""
@@ -65,6 +68,59 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reenactment:
+    """Frame by frame against the real clip whose first frame is the reference; that frame is left out."""
+
+    psnr: float | None = None  # dB, mean over the frames
+    face_psnr: float | None = None  # dB, on the true face alone
+    ssim: float | None = None
+    landmark_error: float | None = None  # mean distance of the mesh / distance of the outer eye corners
+    landmark_ratio: float | None = None  # landmark error / that of a video that stays the first frame
+    psnr_gain: float | None = None  # dB over such a video
+
+
+@dataclass(frozen=True, kw_only=True)
+class Following:
+    """Whether it moves as its drivers do: Pearson r by time; None where nothing drives it."""
+
+    follow_yaw: float | None = None
+    follow_pitch: float | None = None
+    follow_roll: float | None = None
+    follow_mouth: float | None = None
+    follow_eyes: float | None = None
+    follow_brows: float | None = None
+    joints: float | None = None  # PCK of shoulders, elbows and wrists at 0.1 shoulder widths
+    joints_still: float | None = None  # that of the photo, which does not move
+
+
+@dataclass(frozen=True, kw_only=True)
+class Separation:
+    """Whether the wrong driver moves it: Pearson r of head channels with the expression, of the face's with
+    the pose."""
+
+    wrong_yaw: float | None = None
+    wrong_pitch: float | None = None
+    wrong_roll: float | None = None
+    wrong_mouth: float | None = None
+    wrong_eyes: float | None = None
+    wrong_brows: float | None = None
+    separation: float | None = None  # the largest of them, without its sign
+    leak: float | None = None  # the same with that part of the wrong driver that the right one does not have
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steering:
+    """What several videos together say of pose and expression; `avatar.recipes.reenact` makes them."""
+
+    strength_nil: float | None = None  # 8-bit levels, largest change by drivers of strength 0
+    strength_rises: float | None = None  # share of channels whose response rises at every strength
+    lip_loss: float | None = None  # most that a lip figure falls below that of audio alone
+    mix_cost: float | None = None  # wall time of audio + pose + expression / audio alone
+    pose_rate: float | None = None  # frames taken from a video a second
+    expression_rate: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """All figures of one video."""
 
@@ -73,12 +129,16 @@ class Report:
     picture: Picture
     file: File
     cost: Cost | None = None
+    reenactment: Reenactment | None = None
+    following: Following | None = None
+    separation: Separation | None = None
     notes: list[str] = field(default_factory=list)
 
     def figures(self) -> dict[str, float | None]:
         """Every figure by name, with the derived ones that `TARGETS` names."""
-        groups = [asdict(group) for group in (self.speech, self.picture, self.file, self.cost) if group]
-        found = {name: value for group in groups for name, value in group.items()}
+        told = (self.reenactment, self.following, self.separation)
+        groups = (self.speech, self.picture, self.file, self.cost, *told)
+        found = {name: value for group in groups if group for name, value in asdict(group).items()}
         if self.file.expected_frames is not None:
             found["extra_frames"] = self.file.frames - self.file.expected_frames
         if self.cost is not None:
@@ -98,7 +158,14 @@ class Limits(NamedTuple):
     def hold(self, value: float) -> bool:
         return self.low - 1e-9 <= value <= self.high + 1e-9
 
+    @property
+    def open(self) -> bool:
+        """Whether it says nothing."""
+        return math.isinf(self.low) and math.isinf(self.high)
+
     def __str__(self) -> str:
+        if self.open:
+            return ""
         if self.low == self.high:
             return f"{self.low:g}"
         if math.isinf(self.high):
@@ -129,6 +196,14 @@ def _within(figure: str, text: str, low: float, high: float) -> Target:
     return Target(figure, text, Limits(low, high), Limits(low, high))
 
 
+def _shown(figure: str, text: str) -> Target:
+    return _within(figure, text, -math.inf, math.inf)
+
+
+def _near_nil(figure: str, text: str, target: float, stretch: float) -> Target:
+    return Target(figure, text, Limits(-target, target), Limits(-stretch, stretch))
+
+
 TARGETS = (
     _least("closure", "closure (p b m)", 0.9, 0.97),
     _least("opening", "opening (open vowels)", 0.9, 0.97),
@@ -147,6 +222,27 @@ TARGETS = (
     _within("yaw_sd", "head yaw sd, degrees", 0.5, 5),
     _within("pitch_sd", "head pitch sd, degrees", 0.5, 5),
     _within("failed_frames", "frames without a face", 0, 0),
+    _shown("psnr", "against the truth: PSNR, dB"),
+    _shown("face_psnr", "PSNR of the face, dB"),
+    _shown("ssim", "SSIM"),
+    _shown("landmark_error", "landmark error / eye distance"),
+    _most("landmark_ratio", "landmark error / still", 0.35, 0.2),
+    _least("psnr_gain", "PSNR - still, dB", 3, 6),
+    *(_least(f"follow_{name}", f"{name} follows, r", 0.9, 0.97) for name in ("yaw", "pitch", "roll")),
+    _least("follow_mouth", "mouth follows, r", 0.8, 0.9),
+    _least("follow_eyes", "eyes follow, r", 0.8, 0.9),
+    _least("follow_brows", "brows follow, r", 0.6, 0.8),
+    _least("joints", "joints, PCK", 0.85, 0.95),
+    _shown("joints_still", "joints of the still photo"),
+    *(_near_nil(f"wrong_{name}", f"{name}, wrong driver, r", 0.2, 0.1) for name in CHANNELS),
+    _most("separation", "wrong driver, worst", 0.2, 0.1),
+    _shown("leak", "wrong driver without the right one"),
+    _within("strength_nil", "change at strength 0, levels", 0, 0),
+    _within("strength_rises", "channels that rise with strength", 1, 1),
+    _most("lip_loss", "lips below audio alone", 0.05, 0),
+    _most("mix_cost", "wall time of a mix / audio alone", 1.5, 1.15),
+    _least("pose_rate", "pose taken, frames/s", 15, 25),
+    _least("expression_rate", "expression taken, frames/s", 15, 25),
     _within("extra_frames", "frames - expected", 0, 0),
     _within("sound_offset", "sound offset, frames", -1, 1),
     _most("wall_ratio", "wall time / video time", 2, 1),
@@ -166,14 +262,14 @@ def medians(rows: Sequence[Figures]) -> dict[str, float | None]:
 
 def verdict(value: float | None, goal: Target) -> str:
     """`stretch`, `pass`, `FAIL`, or `-` for a figure that there is not."""
-    if value is None:
+    if value is None or goal.target.open:
         return "-"
     if goal.stretch.hold(value):
         return "stretch"
     return "pass" if goal.target.hold(value) else "FAIL"
 
 
-COLOURS = {"stretch": "green", "pass": "yellow", "FAIL": "red", "-": "dim"}
+COLOURS = {"stretch": "green", "pass": "yellow", "FAIL": "red", "-": "default"}
 
 
 def table(columns: Mapping[str, Figures], title: str = "", verdicts: bool = True) -> Table:

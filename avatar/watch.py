@@ -6,12 +6,15 @@ Shapes: T frames, 478 points.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avatar import media, metrics
+from avatar.drivers import face
+from avatar.drivers.face import quiet
 from avatar.metrics import Array, Region
 
 POINTS = 478  # of the face mesh, irises included
@@ -28,7 +31,9 @@ class FaceTracker:
         from mediapipe.python.solutions.face_mesh import FaceMesh
 
         self.window = window
-        self.mesh = FaceMesh(static_image_mode=False, refine_landmarks=True, max_num_faces=1)
+        with quiet():
+            self.mesh = FaceMesh(static_image_mode=False, refine_landmarks=True, max_num_faces=1)
+            self.mesh.process(np.zeros((8, 8, 3), np.uint8))  # its threads say that they run: not to the user
         self.passes = SETTLING
 
     def __call__(self, frame: Picture8) -> Array:
@@ -37,8 +42,9 @@ class FaceTracker:
         x, y, w, h = self.window or Region(0, 0, width, height)
         left, top = max(0, x), max(0, y)
         view = np.ascontiguousarray(frame[top : max(top, y + h), left : max(left, x + w)])
-        for _ in range(self.passes):
-            found = self.mesh.process(view).multi_face_landmarks
+        with quiet() if self.passes > 1 else nullcontext():
+            for _ in range(self.passes):
+                found = self.mesh.process(view).multi_face_landmarks
         self.passes = 1
         if not found:
             return np.full((POINTS, 3), np.nan)
@@ -55,8 +61,6 @@ def window_around(region: Region) -> Region:
 
 def generated_region(reference: Picture8, choice: str = "largest") -> Region:
     """The square that `avatar drive` generates in this photo; `choice` is its `--face`."""
-    from avatar.drivers import face
-
     size = reference.shape[1], reference.shape[0]
     crop = face.head_crop(face.choose_face(face.find_faces(reference), choice, size), size)
     return Region(crop.x, crop.y, crop.side, crop.side)

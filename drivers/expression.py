@@ -28,7 +28,7 @@ from avatar.drivers.mesh import LEFT_EYE, RIGHT_EYE, FaceBasis, eye_opening
 from avatar.drivers.signal import Signal
 from avatar.drivers.track import FaceTracker
 from avatar.errors import UserError
-from avatar.media import read_video, video_info
+from avatar.media import check_file, is_picture, read_image, read_video, video_info
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ BROWS, EYE_CORNERS = [105, 66, 334, 296], [33, 133, 362, 263]  # landmarks
 LIDS = ((LEFT_EYE, "Right"), (RIGHT_EYE, "Left"))  # the picture's left eye is the person's right
 LIDS_SEEN = 0.6  # of the lids' motion the face mesh shows, `lids_seen` in the log of recipes/expression.py
 READER = "2"  # what is read beside the net, for the cache: another number, another reading
+PHOTO_RATE = Fraction(25)  # frames a second of a signal of one frame, which mean nothing
 LONGEST_LOSS = 1.0  # s, beyond it a face that is out of sight is told of
 # Curves that each word adds at strength 1; left and right alike.
 MOODS: dict[str, dict[str, float]] = {
@@ -146,10 +147,11 @@ class ExpressionReader:
 def read_expression(
     path: str | Path, face: str = "largest", track: Track = lambda frames, count: frames
 ) -> ExpressionSignal:
-    """The expression of a face in a video, kept in the cache; of a signals file, as it is; or of a word.
+    """The expression of a face in a video or a photo, kept in the cache; of a signals file, as it is; or of a
+    word.
 
     Args:
-        path: a video, a .safetensors file of `ExpressionSignal.save`, or one of `MOODS`.
+        path: a video, a picture, a .safetensors file of `ExpressionSignal.save`, or one of `MOODS`.
         face: which one, as in `avatar.drivers.face.choose_face`.
         track: is given the frames and their count, to show how far it is.
 
@@ -163,13 +165,19 @@ def read_expression(
         return ExpressionSignal.load(path)
     if not path.exists() and not path.suffix:
         return ExpressionSignal.of_mood(str(path))  # which says what the words are
-    info = video_info(path)
-    if info.frames == 1:
+    check_file(path, "video")
+    fps, count = PHOTO_RATE, 1
+    photo = is_picture(path)
+    if not photo:
+        info = video_info(path)
+        fps, count = info.fps, info.frames
+    if count == 1:
         logger.warning("%s: has a single frame, the expression stands still", path)
 
     def look() -> ExpressionSignal:
-        points = held(follow(track(read_video(path), info.frames), face, str(path)), info.fps, str(path))
-        return ExpressionSignal(fps=info.fps, curves=ExpressionReader()(points))
+        frames = iter([read_image(path)]) if photo else read_video(path)
+        points = held(follow(track(frames, count), face, str(path)), fps, str(path))
+        return ExpressionSignal(fps=fps, curves=ExpressionReader()(points))
 
     net = hashlib.sha256(SHIPPED.read_bytes()).hexdigest()
     return cached(ExpressionSignal, path, {"net": net, "reader": READER, "face": face}, look)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from types import TracebackType
 
 import numpy as np
@@ -24,6 +23,7 @@ Pixels = NDArray[np.uint8]
 
 PASSES = 3  # over the first frame: the mesh wanders until it has its own points to start from
 STRAY = 0.2  # of its side, how far the face may leave the middle of the square that is looked at
+BLANK = np.zeros((8, 8, 3), np.uint8)  # shown to the mesh until its threads have said that they run
 GROWN = 1.35  # by this factor the face may grow or shrink in it
 
 
@@ -39,9 +39,9 @@ class FaceTracker:
         self.choice, self.name = choice, name
         with quiet():
             self.mesh = open_mesh()
+            self.mesh.process(BLANK)
         self.crop: Crop | None = None
         self.last: Face | None = None
-        self.fresh = True  # the nets are not loaded yet, and say so when they are
 
     def __enter__(self) -> FaceTracker:
         return self
@@ -57,9 +57,7 @@ class FaceTracker:
         Raises:
             UserError: there are faces, but not the chosen one.
         """
-        with quiet() if self.fresh else nullcontext():
-            points = self._look(frame)
-        self.fresh = False
+        points = self._look(frame)
         if points is None:
             return None
         self.last = Face(points)
@@ -98,7 +96,9 @@ class FaceTracker:
     def _look_at(self, face: Face) -> None:
         left, top, width, height = face.box
         self.crop = Crop.around(left + width / 2, top + height / 2, MESH_SIDE * max(width, height))
-        self.mesh.reset()
+        with quiet():
+            self.mesh.reset()
+            self.mesh.process(BLANK)
 
     def _strayed(self, face: Face) -> bool:
         assert self.crop is not None

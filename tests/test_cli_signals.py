@@ -1,4 +1,4 @@
-"""`avatar signals pose` as users meet it."""
+"""`avatar signals` as users meet it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from conftest import Told, run_avatar
 from numpy.typing import NDArray
+from PIL import Image
 
 from avatar import media
+from avatar.drivers.expression import ExpressionSignal
 from avatar.drivers.pose import PoseSignal
+from avatar.drivers.preview import preview_size
 from avatar.drivers.skeleton import INDEX
 from avatar.writer import VideoWriter
 
@@ -81,15 +84,103 @@ def test_what_is_wrong_is_one_line_and_code_2(film: Path, tmp_path: Path) -> Non
         assert not out.exists()
 
 
-def test_help_loads_nothing_heavy() -> None:
+# ---- expression --------------------------------------------------------------------------------
+
+
+def expression(*arguments: object) -> Told:
+    return run_avatar("signals", "expression", *arguments)
+
+
+def write_film(path: Path, frames: list[NDArray[np.uint8]]) -> Path:
+    height, width = frames[0].shape[:2]
+    with VideoWriter(path, size=(width, height), fps=media.parse_fps("25")) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return path
+
+
+def test_a_face_becomes_a_file_and_a_preview(astronaut: NDArray[np.uint8], tmp_path: Path) -> None:
+    heads = [np.ascontiguousarray(astronaut[:256, 80 - x : 400 - x]) for x in (0, 4, 8)]
+    film = write_film(tmp_path / "acted.mp4", heads)
+    out, preview = tmp_path / "acted.safetensors", tmp_path / "preview.mp4"
+    told = expression(film, "--out", out, "--preview", preview)
+    assert told.code == 0, told.stderr
+    assert "acted.safetensors: 3 frames, fps 25," in told.stderr and "3/3 frames" in told.stderr
+    assert "0000 00:00" not in told.stderr and "XNNPACK" not in told.stderr  # MediaPipe's own notes
+    signal = ExpressionSignal.load(out)
+    assert signal.absolute and signal.curves.shape == (3, 52) and signal.fps == 25
+    info = media.video_info(preview)
+    assert (info.width, info.height, info.frames, info.fps) == (*preview_size((320, 256)), 3, signal.fps)
+    again = expression(film, "--out", out)
+    assert (again.code, again.stdout) == (2, "") and "exists already, use --force" in again.stderr
+    quiet = expression(film, "--out", out, "--force", "--quiet")
+    assert (quiet.code, quiet.stdout, quiet.stderr) == (0, "", "")
+
+
+def test_a_photo_and_a_film_of_one_frame_stand_still(
+    portrait: Path, astronaut: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    film = write_film(tmp_path / "one.mp4", [astronaut])
+    for source in (portrait, film):
+        out = tmp_path / f"{source.stem}.safetensors"
+        told = expression(source, "--out", out, "--preview", tmp_path / f"{source.stem}-shown.mp4")
+        assert told.code == 0, told.stderr
+        assert "has a single frame, the expression stands still" in told.stderr
+        assert "1 frame, fps 25" in told.stderr
+        assert len(ExpressionSignal.load(out)) == 1
+        assert media.video_info(tmp_path / f"{source.stem}-shown.mp4").frames == 1
+    both = [ExpressionSignal.load(tmp_path / f"{name}.safetensors").curves for name in (portrait.stem, "one")]
+    assert np.abs(both[0] - both[1]).max() < 0.2  # the film is coded
+
+
+def test_a_face_out_of_sight_holds_and_is_told_of(astronaut: NDArray[np.uint8], tmp_path: Path) -> None:
+    head, nobody = astronaut[:256, 80:400], np.full((256, 320, 3), 90, np.uint8)
+    film = write_film(tmp_path / "gone.mp4", [head, head, *[nobody] * 27])
+    out, preview = tmp_path / "gone.safetensors", tmp_path / "shown.mp4"
+    told = expression(film, "--out", out, "--preview", preview)
+    assert told.code == 0, told.stderr
+    assert "note: " in told.stderr and "the face is out of sight for over 1 s, there it holds" in told.stderr
+    curves = ExpressionSignal.load(out).curves
+    assert len(curves) == 29 and np.ptp(curves[2:], axis=0).max() == 0 and np.abs(curves[2]).max() > 0.05
+    assert np.array_equal(curves[-1], curves[1])
+
+
+def test_a_chosen_face_and_what_is_wrong_with_an_expression(
+    astronaut: NDArray[np.uint8], portrait: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "a.safetensors"
+    Image.fromarray(astronaut[300:]).save(tmp_path / "nobody.png")
+    nobody = write_film(tmp_path / "nobody.mp4", [astronaut[300:]] * 2)
+    wrong: list[tuple[tuple[object, ...], str]] = [
+        ((tmp_path / "none.mp4", "--out", out), "none.mp4: no such video"),
+        ((nobody, "--out", out), "nobody.mp4: shows no face"),
+        ((tmp_path / "nobody.png", "--out", out), "nobody.png: shows no face"),
+        ((portrait, "--out", out, "--face", "second"), "--face second: must be largest, a number"),
+        ((portrait, "--out", out, "--face", "1"), "there is no face 1"),
+        ((portrait, "--out", tmp_path / "a.json"), "give it a name that ends in .safetensors"),
+        ((portrait, "--out", out, "--preview", tmp_path / "a.gif"), "give it a name that ends in .mp4"),
+        (("happy", "--out", out), "happy: no such video"),
+    ]
+    for arguments, message in wrong:
+        told = expression(*arguments)
+        assert told.code == 2 and told.stdout == "", told
+        assert message in told.stderr.splitlines()[-1], told.stderr
+        assert not out.exists()
+    told = expression(portrait, "--out", out, "--face", "170,60,110,120")
+    assert told.code == 0, told.stderr
+
+
+@pytest.mark.parametrize("verb", ["pose", "expression"])
+def test_help_loads_nothing_heavy(verb: str) -> None:
     code = (
         "import sys\n"
         "from avatar.cli import app\n"
-        "try:\n    app(['signals', 'pose', '--help'])\nexcept SystemExit:\n    pass\n"
+        f"try:\n    app(['signals', '{verb}', '--help'])\nexcept SystemExit:\n    pass\n"
         "heavy = {'torch', 'mediapipe', 'cv2', 'numba', 'rtmlib', 'safetensors'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
-    for option in ("--out", "--preview", "--pose-detector", "--person", "--force"):
+    choices = {"pose": ("--pose-detector", "--person"), "expression": ("--face",)}
+    for option in ("--out", "--preview", "--force", *choices[verb]):
         assert option in told.stdout
