@@ -114,13 +114,16 @@ def film_motion(path: Path) -> tuple[Motion, list[str]]:
     return Motion(media.video_info(path).fps, channels_of(tracks)), notes
 
 
-def gather(reference: Path, pose: Path | None = None, expression: str | Path | None = None) -> Drivers:
+def gather(
+    reference: Path, pose: Path | None = None, expression: str | Path | None = None, body: bool = True
+) -> Drivers:
     """Everything that the output is to be compared with.
 
     Args:
         reference: the photo.
         pose: video or signals file that moved the head and the body.
         expression: video, signals file or mood that moved the face.
+        body: whether joints are compared too, which takes a pass of the pose detector over each video.
 
     Raises:
         UserError: a file that can not be read or shows no face.
@@ -146,7 +149,7 @@ def gather(reference: Path, pose: Path | None = None, expression: str | Path | N
         else:
             head = film(pose)
         try:
-            joints = gather_joints(reference, pose)
+            joints = gather_joints(reference, pose) if body else None
         except UserError as error:
             notes.append(f"no joints: {error}")
     if expression is not None and str(expression) in MOODS:
