@@ -242,7 +242,7 @@ def run(bench: Bench, parts: list[str]) -> dict[str, dict[str, Figures]]:
     for part in parts:
         with heldout.skipping(part):
             found[part] = PARTS[part](bench)
-            console.print(table(found[part], part))
+            console.print(table(found[part], part, verdicts=part != "strength"))  # its rows are slopes
             path.write_text(json.dumps(found, indent=2), "utf8")
     return found
 
