@@ -237,7 +237,7 @@ def test_signals_files_are_taken_at_their_word(tmp_path: Path, portrait: Path) -
     body(3).save(tmp_path / "body.safetensors")
     told = gather(portrait, pose=tmp_path / "body.safetensors")
     assert told.pose is None and any("no yaw, pitch, roll" in note for note in told.notes)
-    with pytest.raises(UserError, match="holds a pose signal, a expression signal is needed"):
+    with pytest.raises(UserError, match="holds a signal of kind pose, expression is needed"):
         gather(portrait, expression=tmp_path / "body.safetensors")
 
 
