@@ -18,14 +18,13 @@ from torch.utils.checkpoint import checkpoint
 from avatar.backbone.attention import (
     Grid,
     Rotation,
-    apply_rope,
     attention,
-    layer_norm,
-    modulate,
-    rms_norm,
+    norm_modulate,
+    norm_rope,
     rope_3d,
 )
-from avatar.backbone.embed import MLP, PooledEmbedder, ScalarEmbedder, TextRefiner
+from avatar.backbone.embed import MLP, PooledEmbedder, ScalarEmbedder, TextRefiner, without_padding
+from avatar.backbone.linear import fuses, linear_gelu
 from avatar.backbone.modulation import FirstFrame, Modulation
 from avatar.backbone.tiling import unfold
 
@@ -83,14 +82,11 @@ class BlockAdapter(Protocol):
 
 
 class HeadNorm(nn.Module):
-    """RMS norm of queries or keys, per head, in float32."""
+    """Weight of the RMS norm of queries or keys, per head; `norm_rope` applies it."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight)
 
 
 class DoubleBlock(nn.Module):
@@ -115,31 +111,30 @@ class DoubleBlock(nn.Module):
         txt: Tensor | None,
         vector: Tensor,
         rotation: Rotation,
-        mask: Tensor | None,
+        lengths: Sequence[int] | None,
         first: FirstFrame | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Video tokens (B, N, D) and text tokens (B, L, D) or None, same shapes back."""
         tokens = {"img": img} if txt is None else {"img": img, "txt": txt}
-        qkv, modulations = [], {}
+        queries, keys, values, modulations = [], [], [], {}
         for s, x in tokens.items():
             modulations[s] = m = self.get_submodule(f"{s}_mod")(vector, first if s == "img" else None)
             q, k, v = (
-                self.get_submodule(f"{s}_attn_qkv")(m.shift(layer_norm(x), 0))
-                .unflatten(-1, (3, self.heads, -1))
-                .unbind(2)
+                self.get_submodule(f"{s}_attn_qkv")(m.norm(x, 0)).unflatten(-1, (3, self.heads, -1)).unbind(2)
             )
-            q, k = self.get_submodule(f"{s}_attn_q_norm")(q), self.get_submodule(f"{s}_attn_k_norm")(k)
-            if s == "img":
-                q, k = apply_rope(q, rotation), apply_rope(k, rotation)
-            qkv.append((q, k, v))
-        q, k, v = qkv[0] if txt is None else (torch.cat(parts, dim=1) for parts in zip(*qkv, strict=True))
-        seen = attention(q, k, v, mask).split([x.shape[1] for x in tokens.values()], dim=1)
+            turn = rotation if s == "img" else None
+            queries.append((q, self.get_parameter(f"{s}_attn_q_norm.weight"), turn))
+            keys.append((k, self.get_parameter(f"{s}_attn_k_norm.weight"), turn))
+            values.append(v)
+        v = values[0] if txt is None else torch.cat(values, dim=1)
+        seen = attention(norm_rope(queries), norm_rope(keys), v, lengths=lengths)
         out = []
-        for (s, x), y in zip(tokens.items(), seen, strict=True):
+        for (s, x), y in zip(
+            tokens.items(), seen.split([x.shape[1] for x in tokens.values()], 1), strict=True
+        ):
             m = modulations[s]
-            x = x + m.gate(self.get_submodule(f"{s}_attn_proj")(y), 0)
-            y = self.get_submodule(f"{s}_mlp")(m.shift(layer_norm(x), 1))
-            out.append(x + m.gate(y, 1))
+            x = m.add(x, self.get_submodule(f"{s}_attn_proj")(y), 0)
+            out.append(m.add(x, self.get_submodule(f"{s}_mlp")(m.norm(x, 1)), 1))
         return out[0], out[1] if txt is not None else None
 
 
@@ -166,21 +161,29 @@ class SingleBlock(nn.Module):
         x: Tensor,
         vector: Tensor,
         rotation: Rotation,
-        mask: Tensor | None,
+        lengths: Sequence[int] | None,
         first: FirstFrame | None = None,
     ) -> Tensor:
         """Video tokens, then text tokens, (B, N + L, D), same shape back."""
         modulated = self.modulation(vector, first)
-        qkv, hidden = self.linear1(modulated.shift(layer_norm(x), 0)).split(self.sizes, dim=-1)
+        qkv, hidden = self._first(modulated.norm(x, 0))
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
-        q, k = self.q_norm(q), self.k_norm(k)
-        count = len(rotation[0])
-        if count == x.shape[1]:
-            q, k = apply_rope(q, rotation), apply_rope(k, rotation)
-        else:
-            q, k = (torch.cat([apply_rope(y[:, :count], rotation), y[:, count:]], dim=1) for y in (q, k))
-        joined = torch.cat([attention(q, k, v, mask), F.gelu(hidden, approximate="tanh")], dim=-1)
-        return x + modulated.gate(self.linear2(joined), 0)
+        count = len(rotation)
+        q, k = (
+            norm_rope([(y[:, :count], norm.weight, rotation), (y[:, count:], norm.weight, None)])
+            for y, norm in ((q, self.q_norm), (k, self.k_norm))
+        )
+        joined = torch.cat([attention(q, k, v, lengths=lengths), hidden], dim=-1)
+        return modulated.add(x, self.linear2(joined), 0)
+
+    def _first(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries, keys and values (B, N, 3 D), and the inside of the MLP, of one matrix."""
+        rows = self.sizes[0]
+        if fuses(self.linear1, x):
+            weight, bias = self.linear1.weight, self.linear1.bias
+            return F.linear(x, weight[:rows], bias[:rows]), linear_gelu(x, weight[rows:], bias[rows:])
+        qkv, hidden = self.linear1(x).split(self.sizes, dim=-1)
+        return qkv, F.gelu(hidden, approximate="tanh")
 
 
 class FinalLayer(nn.Module):
@@ -194,7 +197,7 @@ class FinalLayer(nn.Module):
     def forward(self, x: Tensor, vector: Tensor) -> Tensor:
         """(B, N, D) to (B, N, C * patch)."""
         shift, scale = self.adaLN_modulation(vector).chunk(2, dim=-1)
-        return self.linear(modulate(layer_norm(x), shift, scale))
+        return self.linear(norm_modulate(x, shift, scale))
 
 
 class PatchEmbed(nn.Module):
@@ -286,27 +289,26 @@ class DiT(nn.Module):
             x = torch.cat([x, condition], dim=1)
         (frames, height, width), (pt, ph, pw) = x.shape[2:], self.config.patch
         grid = (frames // pt, height // ph, width // pw)
-        rotation = rope_3d(grid, self.config.rope_channels, self.config.rope_theta, first_frame)
+        rotation = rope_3d(grid, self.config.rope_channels, self.config.rope_theta, first_frame).to(x.device)
         vector, first = self._vector(time, pooled, guidance, scalars, extra_vector), None
         if self.config.clean_first_frame:
             still = self._vector(torch.zeros_like(time), pooled, None, scalars, extra_vector)
             first = FirstFrame(still, grid[1] * grid[2])
-        img, txt, mask = self.img_in(x), None, None
+        img, txt, lengths = self.img_in(x), None, None
         if extra_tokens is not None:
             img = img + extra_tokens
         count = img.shape[1]
         if text is not None:
-            txt = self.txt_in(text, time, text_mask)
-            if text_mask is not None and not text_mask.all():
-                mask = F.pad(text_mask, (count, 0), value=True)[:, None, None]
+            txt, counts = without_padding(self.txt_in(text, time, text_mask), text_mask)
+            lengths = None if counts is None else [count + n for n in counts]
 
         for i, block in enumerate(self.double_blocks):
-            img, txt = self._run(block, img, txt, vector, rotation, mask, first)
+            img, txt = self._run(block, img, txt, vector, rotation, lengths, first)
             for adapter in adapters:
                 img = adapter.after_double(i, img, grid)
         tokens = img if txt is None else torch.cat([img, txt], dim=1)
         for i, block in enumerate(self.single_blocks):
-            tokens = self._run(block, tokens, vector, rotation, mask, first)
+            tokens = self._run(block, tokens, vector, rotation, lengths, first)
             for adapter in adapters:
                 img = adapter.after_single(i, tokens[:, :count], grid)
                 tokens = img if txt is None else torch.cat([img, tokens[:, count:]], dim=1)
@@ -332,7 +334,7 @@ class DiT(nn.Module):
             vector = vector + self.scalars_in(TIME_SCALE * scalars)
         return vector
 
-    def _run(self, block: nn.Module, *inputs: Tensor | Rotation | FirstFrame | None) -> Tensor:
+    def _run(self, block: nn.Module, *inputs: Tensor | Sequence[int] | FirstFrame | None) -> Tensor:
         if self.recompute and self.training:
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avatar.backbone.attention import attention
+from avatar.backbone.linear import fuses, linear_gelu
 
 SINUSOIDS = 256
 MAX_PERIOD = 10_000.0
@@ -59,6 +60,8 @@ class MLP(nn.Module):
         self.silu = silu
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.silu and fuses(self.fc1, x):
+            return self.fc2(linear_gelu(x, self.fc1.weight, self.fc1.bias))
         x = self.fc1(x)
         return self.fc2(F.silu(x) if self.silu else F.gelu(x, approximate="tanh"))
 
@@ -134,3 +137,14 @@ class TextRefiner(nn.Module):
         for block in self.individual_token_refiner.blocks:
             x = block(x, context, pairs)
         return x
+
+
+def without_padding(text: Tensor, mask: Tensor | None) -> tuple[Tensor, list[int] | None]:
+    """Text tokens (B, L, C) that count, moved to the front and cut to the longest sample's, and how many each
+    sample has; None where all have the same number. Their order may change: they have no positions."""
+    if mask is None or mask.all():
+        return text, None
+    counts = mask.sum(1).tolist()
+    order = mask.int().argsort(dim=1, descending=True, stable=True)[:, : max(counts)]
+    kept = text.gather(1, order[..., None].expand(-1, -1, text.shape[2]))
+    return kept, counts if min(counts) < max(counts) else None

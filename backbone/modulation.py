@@ -10,9 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avatar.backbone.attention import modulate
-
-_Change = Callable[[Tensor, tuple[Tensor, ...]], Tensor]
+from avatar.backbone.attention import norm_modulate
 
 
 class FirstFrame(NamedTuple):
@@ -44,16 +42,18 @@ class Modulated:
     def __init__(self, runs: list[tuple[Tensor, ...]], first_tokens: int) -> None:
         self.runs, self.first_tokens = runs, first_tokens
 
-    def shift(self, x: Tensor, place: int) -> Tensor:
-        """x (1 + scale) + shift, (B, N, D)."""
-        return self._each(x, lambda part, m: modulate(part, m[3 * place], m[3 * place + 1]))
+    def norm(self, x: Tensor, place: int) -> Tensor:
+        """norm(x) (1 + scale) + shift, (B, N, D)."""
+        return self._each(lambda m, part: norm_modulate(part, m[3 * place], m[3 * place + 1]), x)
 
-    def gate(self, x: Tensor, place: int) -> Tensor:
-        """gate x, (B, N, D)."""
-        return self._each(x, lambda part, m: m[3 * place + 2][:, None] * part)
+    def add(self, x: Tensor, y: Tensor, place: int) -> Tensor:
+        """x + gate y, (B, N, D)."""
+        return self._each(lambda m, x, y: torch.addcmul(x, m[3 * place + 2][:, None], y), x, y)
 
-    def _each(self, x: Tensor, change: _Change) -> Tensor:
+    def _each(self, change: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """`change` with the vectors of each part of the sequence and that part of the inputs."""
         if len(self.runs) == 1:
-            return change(x, self.runs[0])
-        parts = x.split([self.first_tokens, x.shape[1] - self.first_tokens], dim=1)
-        return torch.cat([change(part, m) for part, m in zip(parts, self.runs, strict=True)], dim=1)
+            return change(self.runs[0], *inputs)
+        sizes = [self.first_tokens, inputs[0].shape[1] - self.first_tokens]
+        parts = zip(*(x.split(sizes, dim=1) for x in inputs), strict=True)
+        return torch.cat([change(m, *part) for m, part in zip(self.runs, parts, strict=True)], dim=1)

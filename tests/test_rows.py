@@ -1,0 +1,90 @@
+"""Attention and layers made for bfloat16 on a CPU against the plain ones."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from avatar.backbone import attention as module
+from avatar.backbone.attention import attention, norm_rope, rms_norm, rope_3d
+from avatar.backbone.embed import MLP, without_padding
+from avatar.backbone.linear import fuses
+from avatar.backbone.rows import ROWS, row_attention
+
+BF16 = torch.bfloat16
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def error(found: Tensor, expected: Tensor) -> float:
+    return ((found.float() - expected.float()).norm() / expected.float().norm()).item()
+
+
+def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
+
+
+@pytest.mark.parametrize("queries", [ROWS - 1, ROWS + 70])
+def test_attention_by_rows_and_its_gradients(queries: int) -> None:
+    """Rounding errors are those of bfloat16, 2^-9 = 0.2 % a number; the plain formula stays in float32."""
+    shapes = ((2, queries, 2, 16), (2, 70, 2, 16), (2, 70, 2, 16))
+    exact = [randn(*shape, seed=i).to(BF16).float().requires_grad_() for i, shape in enumerate(shapes)]
+    rounded = [x.detach().to(BF16).requires_grad_() for x in exact]
+    expected, found = plain(*exact), row_attention(*rounded)
+    assert error(found, expected) < 0.01
+    weight = randn(*expected.shape, seed=3).to(BF16)
+    for a, b in zip(
+        torch.autograd.grad(found, rounded, weight),
+        torch.autograd.grad(expected, exact, weight.float()),
+        strict=True,
+    ):
+        assert error(a, b) < 0.015
+
+
+def test_kernel_is_chosen_by_type_length_and_mask() -> None:
+    long, short = randn(1, 1024, 1, 8), randn(1, 64, 1, 8)
+    assert module.kernel(long, long) == "sdpa"
+    assert module.kernel(short.to(BF16), short.to(BF16)) == "sdpa"
+    assert module.kernel(long.to(BF16), long.to(BF16), torch.ones(1, 1, 1, 1024).bool()) == "sdpa"
+    by_rows = torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported()
+    assert module.kernel(long.to(BF16), long.to(BF16)) == ("rows" if by_rows else "sdpa")
+
+
+def test_lengths_equal_a_mask_of_padding() -> None:
+    q, k, v = (randn(2, 7, 2, 4, seed=i) for i in range(3))
+    mask = (torch.arange(7) < torch.tensor([[7], [4]]))[:, None, None]
+    assert torch.allclose(attention(q, k, v, lengths=[7, 4]), attention(q, k, v, mask), atol=1e-6)
+
+
+def test_padding_is_cut_and_what_counts_kept_in_order() -> None:
+    text = torch.arange(8.0).view(2, 4, 1)
+    mask = torch.tensor([[True, False, True, False], [False, True, False, False]])
+    kept, counts = without_padding(text, mask)
+    assert kept[0, :, 0].tolist() == [0, 2]
+    assert kept[1, 0, 0] == 5
+    assert counts == [2, 1]
+    assert without_padding(text, mask[:1].expand(2, -1))[1] is None
+    assert without_padding(text, None)[0] is text
+
+
+def test_norm_and_rotation_are_the_same_with_and_without_gradients() -> None:
+    rotation = rope_3d((3, 10, 12), (4, 6, 6), 256.0)  # more tokens than one run
+    parts = [(randn(2, 360, 2, 16), randn(16, seed=1), rotation), (randn(2, 5, 2, 16), randn(16), None)]
+    expected = norm_rope(parts)
+    with torch.no_grad():
+        assert torch.allclose(norm_rope(parts), expected, atol=1e-5)
+    assert torch.allclose(expected[:, 360:], rms_norm(parts[1][0], parts[1][1]))
+
+
+def test_mlp_in_one_kernel() -> None:
+    torch.manual_seed(0)
+    net, x = MLP(32, 64).to(BF16), randn(1, 40, 32).to(BF16)
+    expected = net(x)  # with gradients: layer by layer
+    with torch.no_grad():
+        assert fuses(net.fc1, x)
+        assert error(net(x), expected) < 0.01
+        net.fc1.register_forward_hook(lambda *_: torch.zeros(1, 40, 64, dtype=BF16))
+        assert not fuses(net.fc1, x)
+        assert torch.equal(net(x), net.fc2.bias.expand(1, 40, 32))
