@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from avatar import cli_drive, cli_signals
+from avatar import cli_drive, cli_machine, cli_signals
 from avatar.cli_drive import DEFAULT, option
 from avatar.cli_weights import app as weights_app
 from avatar.errors import UserError
@@ -26,6 +26,8 @@ app = typer.Typer(
 )
 app.add_typer(weights_app, name="weights")
 app.add_typer(cli_signals.app, name="signals")
+for verb in (cli_machine.bench, cli_machine.plan, cli_machine.doctor):
+    app.command()(verb)
 
 
 def _show_version(wanted: bool) -> None:
@@ -94,19 +96,6 @@ def evaluate(
         face=face,
         json_out=json,
     )
-
-
-@app.command()
-def bench(
-    ref: Annotated[Path, typer.Option(help="photo with a face")],
-    audio: Annotated[Path, typer.Option(help="speech of any length")],
-    json: Annotated[Path | None, typer.Option(help="file for the figures")] = None,
-    pieces: Annotated[bool, typer.Option("--pieces", help="only the pieces, no whole drives")] = False,
-) -> None:
-    """Time the nets' pieces and whole drives, each beside what the arithmetic alone would take."""
-    from avatar import bench
-
-    bench.run(ref, audio, json, whole=not pieces)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avatar.backbone import rows
+from avatar.backbone.precision import tracked
 
 Grid = tuple[int, int, int]
 """Tokens in (time, height, width); time is outermost in the token order."""
@@ -103,7 +104,7 @@ Heads = tuple[Tensor, Tensor, Rotation | None]
 
 def norm_rope(parts: Sequence[Heads]) -> Tensor:
     """RMS norm and rotation of the parts of a sequence, joined; computed in float32, returned as given."""
-    if torch.is_grad_enabled():
+    if any(tracked(x, weight) for x, weight, _ in parts):
         normed = [(rms_norm(x, weight), rotation) for x, weight, rotation in parts]
         return torch.cat([x if rotation is None else apply_rope(x, rotation) for x, rotation in normed], 1)
     first = parts[0][0]

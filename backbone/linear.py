@@ -4,10 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from avatar.backbone.precision import tracked
+
 
 def fuses(layer: nn.Linear, x: Tensor) -> bool:
     """Whether the layer may be replaced by its bare weight: no hook, no other kind of weight, no gradient."""
-    if torch.is_grad_enabled() or x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if tracked(x, layer.weight) or x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     plain = type(layer) is nn.Linear and type(layer.weight) in (nn.Parameter, Tensor)
     same = x.dtype == layer.weight.dtype == torch.bfloat16

@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import Tensor
 
 
 def fast_dtype(device: torch.device | str = "cpu") -> torch.dtype:
@@ -24,3 +25,8 @@ def autocast(device: torch.device | str = "cpu") -> AbstractContextManager[objec
     if dtype == torch.float32:
         return nullcontext()
     return torch.autocast(torch.device(device).type, dtype=dtype)
+
+
+def tracked(*tensors: Tensor) -> bool:
+    """Whether a gradient will be asked for: what is computed in place or in a fused kernel has none."""
+    return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)

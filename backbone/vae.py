@@ -17,7 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from avatar.backbone import vae_runs
 from avatar.backbone.causal import CausalState, starts_clip
+from avatar.backbone.precision import tracked
 from avatar.backbone.tiling import Tiling, fold, map_space, map_time, unfold, whole_groups
 from avatar.backbone.vae_nets import PIXEL_CHANNELS, Decoder, Encoder, VAEConfig
 
@@ -159,7 +161,9 @@ class CausalVAE(nn.Module):
         first = starts_clip(self, z, state)
         z = z / self.config.scaling_factor
         hidden = self.post_quant_conv(z) if self.config.stochastic else z
-        x = unfold(self.decoder(hidden, state).movedim(1, -1), self.config.patch)
+        lean = state is None and vae_runs.suits(self.config) and not tracked(z, *self.decoder.parameters())
+        made = vae_runs.decode_runs(self.decoder, hidden) if lean else self.decoder(hidden, state)
+        x = unfold(made.movedim(1, -1), self.config.patch)
         extra = self.config.patch[0] - 1
         if self.config.linear_shortcut:
             x = x + unfold(self.shortcut_out(z.movedim(1, -1)), self.config.cell)

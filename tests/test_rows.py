@@ -72,7 +72,7 @@ def test_padding_is_cut_and_what_counts_kept_in_order() -> None:
 def test_norm_and_rotation_are_the_same_with_and_without_gradients() -> None:
     rotation = rope_3d((3, 10, 12), (4, 6, 6), 256.0)  # more tokens than one run
     parts = [(randn(2, 360, 2, 16), randn(16, seed=1), rotation), (randn(2, 5, 2, 16), randn(16), None)]
-    expected = norm_rope(parts)
+    expected = norm_rope([(x.requires_grad_(), weight, turn) for x, weight, turn in parts])
     with torch.no_grad():
         assert torch.allclose(norm_rope(parts), expected, atol=1e-5)
     assert torch.allclose(expected[:, 360:], rms_norm(parts[1][0], parts[1][1]))

@@ -1,0 +1,334 @@
+"""Our nets beside those of diffusers: `avatar bench --vs diffusers`.
+
+Both have the same random weights, carried over by name, get the same inputs and run turn by turn in one
+process, so that whatever else the machine does falls on both; the best of the repetitions counts. Memory is
+measured in a process of its own for each side. A case prints how far the two results are apart.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from avatar.backbone.causal import Kernel
+from avatar.backbone.diffusers_keys import to_diffusers
+from avatar.backbone.dit import DiT, DiTConfig
+from avatar.backbone.tiling import Tiling
+from avatar.backbone.vae import CausalVAE
+from avatar.bench import matrix_rate, operations
+from avatar.errors import UserError
+from avatar.measure import peak_memory
+from avatar.releases import TEXT
+
+if TYPE_CHECKING:
+    import diffusers
+    from rich.table import Table
+
+SIDES = ("ours", "diffusers")
+TEXT_TOKENS = 256
+FULL: Kernel = (3, 3, 3)
+WEIGHT = 0.02  # standard deviation of random weights
+LEARNING_RATE = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTCase:
+    """A DiT of the public kind over latents of (T, h, w): T h w / 4 video tokens and 256 of text."""
+
+    latents: Kernel
+    double_blocks: int = 1
+    single_blocks: int = 2
+    hidden: int = 1024
+    dtype: torch.dtype = torch.bfloat16
+    training: bool = False  # a step of training with checkpointing, not an evaluation
+
+    @property
+    def config(self) -> DiTConfig:
+        """Sizes of the net."""
+        sizes = {"double_blocks": self.double_blocks, "single_blocks": self.single_blocks}
+        return replace(TEXT.dit, hidden=self.hidden, heads=self.hidden // 128, **sizes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAECase:
+    """Decode of `frames` of `side` px by the public VAE at a share of its widths, in diffusers' tiles."""
+
+    frames: int
+    side: int
+    divisor: int = 1  # of the widths
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Ratio of ours to theirs that is wanted, and the one beyond; None where nothing was set."""
+
+    time: tuple[float, float] | None = None
+    memory: tuple[float, float] | None = None
+
+
+CASES: dict[str, tuple[DiTCase | VAECase, Target]] = {
+    "dit-1k": (DiTCase(latents=(4, 32, 32)), Target(time=(1.0, 0.9))),
+    "dit-4k": (DiTCase(latents=(4, 64, 64)), Target(time=(0.85, 0.7))),
+    "dit-16k": (DiTCase(latents=(16, 64, 64)), Target(time=(0.8, 0.6))),
+    "vae-full": (VAECase(frames=17, side=128), Target(time=(0.7, 0.5), memory=(0.5, 0.25))),
+    "vae-quarter": (VAECase(frames=33, side=256, divisor=4), Target(time=(0.7, 0.5), memory=(0.5, 0.25))),
+    "train-4k": (
+        DiTCase(latents=(4, 64, 64), training=True),
+        Target(time=(0.9, 0.75), memory=(0.9, 0.75)),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One case. Times in seconds, memory in bytes beyond what was there before the call."""
+
+    name: str
+    seconds: dict[str, float]  # by side, best of the repetitions
+    memory: dict[str, int]  # by side; empty where it was not asked for
+    apart: float  # norm of the difference of the results / norm of diffusers' result
+    operations: int
+    floor: float  # operations / best rate of matrix products in this run
+    target: Target
+
+    @property
+    def time_ratio(self) -> float:
+        """Our time / theirs."""
+        return self.seconds["ours"] / self.seconds["diffusers"]
+
+    @property
+    def memory_ratio(self) -> float | None:
+        """Our memory / theirs."""
+        return self.memory["ours"] / max(self.memory["diffusers"], 1) if self.memory else None
+
+
+# ---- the two sides ----
+
+
+def dits(case: DiTCase) -> tuple[DiT, diffusers.HunyuanVideoTransformer3DModel]:
+    """The same random weights in both, none of them zero."""
+    import diffusers
+
+    config = case.config
+    torch.manual_seed(0)
+    ours = DiT(config).requires_grad_(False)
+    for parameter in ours.parameters():
+        nn.init.normal_(parameter, std=WEIGHT)
+    ours = ours.to(case.dtype)
+    with torch.device("meta"):
+        theirs = diffusers.HunyuanVideoTransformer3DModel(
+            num_attention_heads=config.heads,
+            attention_head_dim=config.hidden // config.heads,
+            num_layers=config.double_blocks,
+            num_single_layers=config.single_blocks,
+            num_refiner_layers=config.refiner_blocks,
+            guidance_embeds=config.guidance_embed,
+        )
+    tensors = {name: value.clone() for name, value in to_diffusers(ours.state_dict()).items()}
+    theirs.load_state_dict(tensors, assign=True)
+    return ours.eval(), theirs.eval().requires_grad_(False)
+
+
+def vaes(case: VAECase) -> tuple[CausalVAE, diffusers.AutoencoderKLHunyuanVideo]:
+    """The same random weights in both, each in tiles of 256 px and 16 frames."""
+    import diffusers
+
+    widths = tuple(width // case.divisor for width in TEXT.vae.widths)
+    torch.manual_seed(0)
+    ours = CausalVAE(replace(TEXT.vae, widths=widths), Tiling(frames=16, frame_stride=12))
+    theirs = diffusers.AutoencoderKLHunyuanVideo(
+        block_out_channels=widths, scaling_factor=ours.config.scaling_factor
+    )
+    theirs.load_state_dict(ours.state_dict())
+    theirs.enable_tiling()
+    return ours.eval().requires_grad_(False), theirs.eval().requires_grad_(False)
+
+
+def calls(case: DiTCase | VAECase) -> dict[str, Callable[[], Tensor]]:
+    """One call for each side; both give the same but for rounding."""
+    draw = torch.Generator().manual_seed(0)
+    if isinstance(case, VAECase):
+        vae, other_vae = vaes(case)
+        z = torch.randn(1, 16, (case.frames - 1) // 4 + 1, case.side // 8, case.side // 8, generator=draw)
+        unscaled = z / vae.config.scaling_factor
+        return {
+            "ours": lambda: torch.cat(list(vae.decode_stream([z])), dim=2),
+            "diffusers": lambda: other_vae.decode(unscaled).sample,
+        }
+    ours, theirs = dits(case)
+    x, text = (
+        torch.randn(1, *shape, generator=draw).to(case.dtype)
+        for shape in ((16, *case.latents), (TEXT_TOKENS, case.config.text_dim))
+    )
+    pooled = torch.randn(1, case.config.pooled_dim, generator=draw).to(case.dtype)
+    time, guidance = torch.tensor([500.0]), torch.tensor([8.0])  # both exact in bfloat16, also times 1000
+    mask = torch.ones(1, TEXT_TOKENS, dtype=torch.bool)
+
+    def our_step() -> Tensor:
+        return ours(x, time, text=text, text_mask=mask, pooled=pooled, guidance=guidance)
+
+    def their_step() -> Tensor:
+        return theirs(
+            hidden_states=x,
+            timestep=time.to(case.dtype),
+            encoder_hidden_states=text,
+            encoder_attention_mask=mask,
+            pooled_projections=pooled,
+            guidance=(1000 * guidance).to(case.dtype),
+        ).sample
+
+    if not case.training:
+        return {"ours": our_step, "diffusers": their_step}
+    ours.recompute = True
+    theirs.enable_gradient_checkpointing()
+    return {"ours": training_step(ours, our_step), "diffusers": training_step(theirs, their_step)}
+
+
+def training_step(net: nn.Module, predict: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """Prediction, squared error, gradients and a step of AdamW; gives the prediction."""
+    net.train().requires_grad_(True)
+    optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE)
+
+    def step() -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        found = predict()
+        found.float().square().mean().backward()
+        optimizer.step()
+        return found.detach()
+
+    return step
+
+
+# ---- measuring ----
+
+
+@contextmanager
+def _mode(case: DiTCase | VAECase) -> Iterator[None]:
+    with torch.inference_mode(not (isinstance(case, DiTCase) and case.training)):
+        yield
+
+
+def compare(name: str, runs: int, rate: float | None = None, memory: bool = True) -> Outcome:
+    """Run one case on both sides, turn by turn.
+
+    Args:
+        name: of `CASES`.
+        runs: repetitions after a first one that warms up.
+        rate: operations per second of matrix products; measured between the repetitions when not given.
+        memory: also run each side in a process of its own.
+    """
+    case, target = CASES[name]
+    dtype = case.dtype if isinstance(case, DiTCase) else torch.float32
+    best = dict.fromkeys(SIDES, float("inf"))
+    rates = [rate or 0.0]
+    with _mode(case):
+        sides = calls(case)
+        first = {side: call().float() for side, call in sides.items()}
+        counted = operations(sides["diffusers"])
+        for _ in range(runs):
+            if rate is None:
+                rates.append(matrix_rate(dtype))
+            for side, call in sides.items():
+                began = time.perf_counter()
+                call()
+                best[side] = min(best[side], time.perf_counter() - began)
+    difference = first["ours"] - first["diffusers"]
+    return Outcome(
+        name=name,
+        seconds=best,
+        memory={side: _memory(name, side) for side in SIDES} if memory and target.memory else {},
+        apart=(difference.norm() / first["diffusers"].norm()).item(),
+        operations=counted,
+        floor=counted / max(rates),
+        target=target,
+    )
+
+
+def _memory(name: str, side: str) -> int:
+    """Bytes that one call needs beyond the nets, in a process of its own."""
+    command = [sys.executable, "-m", "avatar.bench_diffusers", name, side]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise UserError(f"memory of {name}, {side}: {lines[-1]}")
+    return int(done.stdout.splitlines()[-1])
+
+
+def main(name: str, side: str) -> None:
+    """Print the bytes that a call of one side adds to the peak of this process."""
+    case = CASES[name][0]
+    with _mode(case):
+        call = calls(case)[side]
+        print(peak_memory(call))
+
+
+# ---- the command ----
+
+
+def table(found: Sequence[Outcome]) -> Table:
+    """One row per case."""
+    from rich.table import Table
+
+    columns = ("case", "ours, s", "diffusers, s", "time ratio", "wanted", "ours / floor", "theirs / floor")
+    result = Table(*columns, "ours, MB", "diffusers, MB", "memory ratio", "wanted", "apart")
+    for o in found:
+        memory = [f"{o.memory[side] / 1e6:.0f}" for side in SIDES] if o.memory else ["", ""]
+        result.add_row(
+            o.name,
+            *(f"{o.seconds[side]:.3f}" for side in SIDES),
+            f"{o.time_ratio:.2f}",
+            _wanted(o.target.time),
+            *(f"{o.seconds[side] / o.floor:.2f}" for side in SIDES),
+            *memory,
+            "" if o.memory_ratio is None else f"{o.memory_ratio:.2f}",
+            _wanted(o.target.memory),
+            f"{o.apart:.0e}",
+        )
+    return result
+
+
+def _wanted(target: tuple[float, float] | None) -> str:
+    return "" if target is None else f"{target[0]:g}, {target[1]:g}"
+
+
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    """Figures of a case and its ratios."""
+    return asdict(outcome) | {"time_ratio": outcome.time_ratio, "memory_ratio": outcome.memory_ratio}
+
+
+def run(names: Sequence[str], json_out: Path | None = None, runs: int = 5, memory: bool = True) -> None:
+    """The command: print each case as it is done, then all, and write them as JSON.
+
+    Raises:
+        UserError: no such case.
+    """
+    from rich.console import Console
+
+    unknown = [name for name in names if name not in CASES]
+    if unknown:
+        raise UserError(f"--case {unknown[0]}: must be one of {', '.join(CASES)}")
+    console, found = Console(), []
+    for name in names or CASES:
+        found.append(compare(name, runs, memory=memory))
+        ratio = f"{found[-1].time_ratio:.2f}"
+        console.print(
+            f"{name}: time {ratio} of diffusers', {found[-1].seconds['ours']:.3f} s", highlight=False
+        )
+    console.print(table(found))
+    if json_out:
+        content = {"threads": torch.get_num_threads(), "cases": [as_json(outcome) for outcome in found]}
+        json_out.write_text(json.dumps(content, indent=2), "utf8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
