@@ -1,4 +1,4 @@
-"""`avatar bench`, `plan` and `doctor`: what a machine can do. Nothing heavy is imported before a verb runs."""
+"""`avatar bench`, `plan` and `doctor`: what a machine can do. Nothing heavy is imported before they run."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ def bench(
     vs: Annotated[
         Literal["diffusers"] | None, typer.Option(help="compare the public nets with another library's")
     ] = None,
+    offload: Annotated[
+        bool, typer.Option("--offload", help="step a net larger than its memory limit (Linux, as root)")
+    ] = False,
     case: Annotated[list[str] | None, typer.Option(help="with --vs: only this case; may be repeated")] = None,
     runs: Annotated[int, typer.Option(min=1, help="repetitions")] = 5,
     memory: Annotated[bool, typer.Option(help="with --vs: measure memory too")] = True,
@@ -30,10 +33,15 @@ def bench(
 
         bench_diffusers.run(case or (), json, runs, memory)
         return
+    if offload:
+        from avatar import bench_offload
+
+        bench_offload.run(json)
+        return
     if case:
         raise UserError("--case goes with --vs diffusers")
     if ref is None or audio is None:
-        raise UserError("avatar bench needs --ref and --audio, or --vs diffusers")
+        raise UserError("avatar bench needs --ref and --audio, or --vs diffusers, or --offload")
     from avatar import bench
 
     bench.run(ref, audio, json, whole=not pieces, runs=runs)

@@ -10,7 +10,7 @@ Three identities save products; all are exact but for rounding:
 - enlarging by repetition, then 3x3x3, is for each of the four new positions a 2x2 kernel of sums of the old
   one, and for each pair of new frames three products in time.
 
-Shape legend: F frames of a run, C channels, H height, W width. A clip is a list of frames (1, C, H, W),
+Shape legend: T frames of a clip, F of a run, C channels, H height, W width. Clips are (T, C, H, W) with the
 channels innermost in memory. Parameters are those of `avatar.backbone.vae_nets.Decoder`.
 """
 
@@ -20,14 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avatar.backbone.causal import CausalConv3d, FrameCausalAttention, ResnetBlock, Upsample
+from avatar.backbone.causal import CausalConv3d, ResnetBlock, Upsample
 from avatar.backbone.vae_nets import Decoder, VAEConfig
 
 RUN = 2**22  # numbers in a run: two frames of the largest tiles, many of the small ones
 WINOGRAD = 96  # channels from which fewer products outweigh more additions
 LAST = torch.channels_last
-
-Clip = list[Tensor]
 
 
 def suits(config: VAEConfig) -> bool:
@@ -40,45 +38,44 @@ def suits(config: VAEConfig) -> bool:
 @torch.no_grad()
 def decode_runs(decoder: Decoder, z: Tensor) -> Tensor:
     """`decoder(z)` of unscaled latents (B, 16, t, h, w): (B, 3, T, H, W)."""
-    return torch.cat([_decode(decoder, sample[None]) for sample in z])
+    return torch.cat([_decode(decoder, sample) for sample in z])
 
 
 def _decode(decoder: Decoder, z: Tensor) -> Tensor:
-    x = _Moments()(_frames(z))
-    x = _convolved(x, decoder.conv_in, None)
+    """(16, t, h, w) to (1, 3, T, H, W)."""
+    x = _convolved(_Clip(z.transpose(0, 1).contiguous(memory_format=LAST)), decoder.conv_in, None)
     x = _resnet(x, decoder.mid_block.resnets[0])
     for attention in decoder.mid_block.attentions:
-        x = _attended(x, attention)
+        seen = attention(x.data.transpose(0, 1)[None])[0].transpose(0, 1)
+        x = _Clip(seen.contiguous(memory_format=LAST))
+        x.count(x.data)
     x = _resnet(x, decoder.mid_block.resnets[1])
     for level in decoder.up_blocks:
         for resnet in level.resnets:
             x = _resnet(x, resnet)
         for sampler in level.upsamplers or ():
-            x = _enlarged(x, sampler)
-    out = _convolved(x, decoder.conv_out, decoder.conv_norm_out)
-    return torch.stack(out.frames, dim=2)
+            x = _enlarged(x.data, sampler)
+    return _convolved(x, decoder.conv_out, decoder.conv_norm_out).data.transpose(0, 1)[None]
 
 
-class _Moments:
-    """A clip and, by channel, the means of its numbers and of their squares, gathered as frames come."""
+class _Clip:
+    """A clip and, by channel, the means of its numbers and of their squares, counted as frames come."""
 
-    def __init__(self) -> None:
-        self.frames: Clip = []
-        self.pivot = torch.zeros(())  # numbers are counted from the first frame's mean, or rounding shows
+    def __init__(self, data: Tensor) -> None:
+        self.data = data
+        self.pivot: Tensor | None = None  # numbers are taken from the first frame's mean, or rounding shows
         self.sums: list[Tensor] = []
 
-    def __call__(self, frames: Sequence[Tensor]) -> "_Moments":
+    def count(self, frames: Tensor) -> None:
+        """Take note of finished frames."""
         for frame in frames:
-            flat = frame.permute(0, 2, 3, 1).flatten(0, 2).float()
-            if not self.frames:
-                self.pivot = flat.mean(0)
+            flat = frame.permute(1, 2, 0).flatten(0, 1).float()
+            self.pivot = flat.mean(0) if self.pivot is None else self.pivot
             flat = flat - self.pivot
             self.sums.append(torch.stack([flat.mean(0), flat.square_().mean(0)]).double())
-            self.frames.append(frame)
-        return self
 
     def affine(self, norm: nn.GroupNorm) -> tuple[Tensor, Tensor]:
-        """Scale and shift (1, C, 1, 1) that do what the group norm does to this clip."""
+        """Scale and shift (C, 1, 1) that do what the group norm does to this clip."""
         mean, square = torch.stack(self.sums).mean(0)
         each = norm.num_channels // norm.num_groups
         own = (mean + self.pivot).unflatten(0, (-1, each))
@@ -86,58 +83,61 @@ class _Moments:
         spread = (square - mean.square()).unflatten(0, (-1, each)) + (own - middle).square()
         scale = spread.mean(1).add(norm.eps).rsqrt().repeat_interleave(each) * norm.weight
         shift = norm.bias - middle[:, 0].repeat_interleave(each) * scale
-        return scale.to(norm.weight).view(1, -1, 1, 1), shift.to(norm.weight).view(1, -1, 1, 1)
+        return scale.to(norm.weight).view(-1, 1, 1), shift.to(norm.weight).view(-1, 1, 1)
 
 
 # ---- blocks ----
 
 
-def _resnet(x: _Moments, block: ResnetBlock) -> _Moments:
-    hidden = _convolved(x, block.conv1, block.norm1, keep=True)
-    if block.conv_shortcut is not None:
-        conv = block.conv_shortcut.conv
-        for i, frame in enumerate(x.frames):
-            x.frames[i] = F.conv2d(frame, conv.weight[:, :, 0], conv.bias)
-    return _convolved(hidden, block.conv2, block.norm2, add=x.frames)
+def _resnet(x: _Clip, block: ResnetBlock) -> _Clip:
+    """The result stands where the input stood."""
+    hidden = _convolved(x, block.conv1, block.norm1)
+    if block.conv_shortcut is None:
+        return _convolved(hidden, block.conv2, block.norm2, onto=x.data)
+    conv = block.conv_shortcut.conv
+    frames, _, height, width = x.data.shape
+    numbers = x.data.permute(0, 2, 3, 1).flatten()  # narrower frames fit in front of those not yet read
+    narrow = numbers[: frames * height * width * conv.out_channels].view(frames, height, width, -1)
+    narrow = narrow.permute(0, 3, 1, 2)
+    for i in range(frames):
+        narrow[i] = F.conv2d(x.data[i : i + 1], conv.weight[:, :, 0], conv.bias)[0]
+    return _convolved(hidden, block.conv2, block.norm2, onto=narrow)
 
 
-def _attended(x: _Moments, attention: FrameCausalAttention) -> _Moments:
-    return _Moments()(_frames(attention(torch.stack(x.frames, dim=2))))
-
-
-def _convolved(
-    x: _Moments, layer: CausalConv3d, norm: nn.Module | None, keep: bool = False, add: Clip | None = None
-) -> _Moments:
-    """Norm, SiLU (both unless `norm` is None) and 3x3x3 convolution of a clip, plus another clip.
-
-    The frames of `x` (unless `keep`) and of `add` are dropped as soon as they are used.
-    """
+def _convolved(x: _Clip, layer: CausalConv3d, norm: nn.Module | None, onto: Tensor | None = None) -> _Clip:
+    """Norm, SiLU (both unless `norm` is None) and 3x3x3 convolution of a clip, added to `onto` in place."""
+    (frames, channels, height, width), conv = x.data.shape, layer.conv
     affine = x.affine(norm) if isinstance(norm, nn.GroupNorm) else None
-    apply, out = _kernel(layer.conv), _Moments()
+    apply = _kernel(conv)
+    out = _Clip(_empty(x.data, frames, conv.out_channels, height, width) if onto is None else onto)
+    size = min(max(2, RUN // x.data[0].numel() // 2 * 2), frames)
+    held = _empty(x.data, size + 2, channels, height + 2, width + 2)
 
-    def padded(i: int) -> Tensor:
-        frame = x.frames[i]
-        if not keep:
-            x.frames[i] = frame.new_empty(0)
-        if affine is not None:
-            frame = F.silu(torch.addcmul(affine[1], frame, affine[0]), inplace=True)
-        return F.pad(frame, (1, 1, 1, 1), mode="replicate").contiguous(memory_format=LAST)
+    def read(run: slice) -> None:
+        inside = held[2 : 2 + run.stop - run.start, :, 1:-1, 1:-1]
+        if affine is None:
+            inside.copy_(x.data[run])
+        else:
+            F.silu(torch.addcmul(affine[1], x.data[run], affine[0], out=inside), inplace=True)
+        held[:, :, 0], held[:, :, -1] = held[:, :, 1], held[:, :, -2]
+        held[..., 0], held[..., -1] = held[..., 1], held[..., -2]
 
-    def finish(ys: Tensor, run: range) -> None:
-        for i, y in zip(run, ys.split(1), strict=True):
-            if add is not None:
-                y = y + add[i]
-                add[i] = y.new_empty(0)
-            out([y])
+    def write(run: slice, y: Tensor) -> None:
+        if onto is None:
+            out.data[run] = y
+        else:
+            out.data[run] += y
+        out.count(out.data[run])
 
-    size, first = max(2, RUN // x.frames[0].numel() // 2 * 2), padded(0)
-    past = first.expand(2, -1, -1, -1)
-    finish(apply(first), range(1))
-    for start in range(1, len(x.frames), size):
-        run = range(start, min(start + size, len(x.frames)))
-        held = torch.cat([past, *(padded(i) for i in run)])
-        past = held[-2:].clone(memory_format=LAST)
-        finish(apply(held), run)
+    read(slice(0, 1))
+    write(slice(0, 1), apply(held[2:3]))
+    held[0] = held[1] = held[2]
+    for start in range(1, frames, size):
+        run = slice(start, min(start + size, frames))
+        read(run)
+        end = 2 + run.stop - start
+        write(run, apply(held[:end]))
+        held[:2] = held[end - 2 : end].clone()
     return out
 
 
@@ -187,36 +187,42 @@ def _empty(like: Tensor, *shape: int) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=LAST)
 
 
-def _frames(x: Tensor) -> Clip:
-    """Frames (1, C, H, W) of a clip (1, C, T, H, W)."""
-    return [frame.contiguous(memory_format=LAST) for frame in x.unbind(2)]
-
-
 # ---- enlarging ----
 
 
-def _enlarged(x: _Moments, sampler: Upsample) -> _Moments:
+def _enlarged(x: Tensor, sampler: Upsample) -> _Clip:
     """Twice the height and width, and twice the frames but the first where the sampler does that."""
-    weight, bias = sampler.conv.conv.weight, sampler.conv.conv.bias
-    total, out = _phases(_sum(weight, (0, 1, 2))), _Moments()
-    edged = (F.pad(x.frames.pop(0), (1, 1, 1, 1), mode="replicate") for _ in range(len(x.frames)))
-    before = far = next(edged)
-    out([_place(before, total, bias)])
-    if sampler.time == 1:
-        taps = [_phases(weight[:, :, i]) for i in range(3)]
-        for now in edged:
-            y = _place(now, taps[2], bias).add_(_place(before, taps[1], None))
-            out([y.add_(_place(far, taps[0], None))])
-            before, far = now, before
-        return out
-    # Frames 2 i - 1 and 2 i see (x', x', x) and (x', x, x), x' before x: sums S of all three, B of the last,
-    # D of the last two taps make them S x' + B (x - x') and S x' + D (x - x').
-    late, later = _phases(weight[:, :, 2]), _phases(_sum(weight, (1, 2)))
-    for now in edged:
-        change, base = now - before, _place(before, total, bias)
-        out([_place(change, late, None).add_(base), _place(change, later, None).add_(base)])
-        before = now
+    (frames, _, height, width), conv = x.shape, sampler.conv.conv
+    weight, bias = conv.weight, conv.bias
+    count = sampler.time * (frames - 1) + 1
+    out = _Clip(_empty(x, count, conv.out_channels, 2 * height, 2 * width))
+    total = _phases(_sum(weight, (0, 1, 2)))
+    first, middle, last = (_phases(weight[:, :, i]) for i in range(3))
+    later = _phases(_sum(weight, (1, 2)))
+    far = before = _edged(x[:1])
+    _place(before, total, bias, out.data[:1])
+    for i in range(1, frames):
+        now = _edged(x[i : i + 1])
+        if sampler.time == 1:
+            here = out.data[i : i + 1]
+            _place(now, last, bias, here)
+            _place(before, middle, None, here, add=True)
+            _place(far, first, None, here, add=True)
+        else:
+            # Frames 2 i - 1 and 2 i see (x', x', x) and (x', x, x), x' before x. With sums S of all taps, B
+            # of the last, D of the last two, they are S x' + B (x - x') and S x' + D (x - x').
+            change, here, next_ = now - before, out.data[2 * i - 1 : 2 * i], out.data[2 * i : 2 * i + 1]
+            _place(before, total, bias, here)
+            next_.copy_(here)
+            _place(change, last, None, here, add=True)
+            _place(change, later, None, next_, add=True)
+        far, before = before, now
+    out.count(out.data)
     return out
+
+
+def _edged(frame: Tensor) -> Tensor:
+    return F.pad(frame, (1, 1, 1, 1), mode="replicate").contiguous(memory_format=LAST)
 
 
 def _sum(weight: Tensor, taps: Sequence[int]) -> Tensor:
@@ -239,12 +245,14 @@ def _phases(kernel: Tensor) -> list[Tensor]:
     return [part.to(kernel.dtype).contiguous(memory_format=LAST) for part in both]
 
 
-def _place(x: Tensor, phases: list[Tensor], bias: Tensor | None) -> Tensor:
-    """The four kernels of a frame (1, C, H + 2, W + 2), their results side by side: (1, C', 2 H, 2 W)."""
+def _place(x: Tensor, phases: list[Tensor], bias: Tensor | None, out: Tensor, add: bool = False) -> None:
+    """The four kernels of a frame (1, C, H + 2, W + 2), side by side into or onto (1, C', 2 H, 2 W)."""
     height, width = x.shape[2] - 2, x.shape[3] - 2
-    out = _empty(x, 1, phases[0].shape[0], 2 * height, 2 * width)
     for i, kernel in enumerate(phases):
         row, column = divmod(i, 2)
         seen = x[:, :, row : row + height + 1, column : column + width + 1]
-        out[:, :, row::2, column::2] = F.conv2d(seen, kernel, bias)
-    return out
+        place, made = out[:, :, row::2, column::2], F.conv2d(seen, kernel, bias)
+        if add:
+            place += made
+        else:
+            place.copy_(made)
