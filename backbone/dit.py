@@ -7,6 +7,7 @@ are those of the public HunyuanVideo weights (section 1.2 of the design).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Protocol
 
@@ -26,6 +27,7 @@ from avatar.backbone.attention import (
 from avatar.backbone.embed import MLP, PooledEmbedder, ScalarEmbedder, TextRefiner, without_padding
 from avatar.backbone.linear import fuses, linear_gelu
 from avatar.backbone.modulation import FirstFrame, Modulation
+from avatar.backbone.step_cache import StepCache
 from avatar.backbone.tiling import unfold
 
 TIME_SCALE = 1000.0  # scalars and guidance are embedded as times of 0..1000 are
@@ -81,6 +83,32 @@ class BlockAdapter(Protocol):
         ...
 
 
+class Attend(Protocol):
+    """Attention of one evaluation over its whole sequence; as `avatar.backbone.attention.attention`."""
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(B, N, A, D) to (B, N, A * D)."""
+        ...
+
+
+class Sharing(Protocol):
+    """How the video tokens of an evaluation are shared out among devices."""
+
+    def scatter(
+        self, tokens: Tensor, rotation: Rotation, first: FirstFrame | None
+    ) -> tuple[Tensor, Rotation, FirstFrame | None]:
+        """This device's share of the tokens (B, N, D), and what belongs to it."""
+        ...
+
+    def attend(self, count: int, lengths: Sequence[int] | None) -> Attend:
+        """Attention among all `count` video tokens and the text, each device giving its share."""
+        ...
+
+    def gather(self, tokens: Tensor, count: int) -> Tensor:
+        """All video tokens of the shares."""
+        ...
+
+
 class HeadNorm(nn.Module):
     """Weight of the RMS norm of queries or keys, per head; `norm_rope` applies it."""
 
@@ -111,7 +139,7 @@ class DoubleBlock(nn.Module):
         txt: Tensor | None,
         vector: Tensor,
         rotation: Rotation,
-        lengths: Sequence[int] | None,
+        attend: Attend | None = None,
         first: FirstFrame | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Video tokens (B, N, D) and text tokens (B, L, D) or None, same shapes back."""
@@ -127,7 +155,7 @@ class DoubleBlock(nn.Module):
             keys.append((k, self.get_parameter(f"{s}_attn_k_norm.weight"), turn))
             values.append(v)
         v = values[0] if txt is None else torch.cat(values, dim=1)
-        seen = attention(norm_rope(queries), norm_rope(keys), v, lengths=lengths)
+        seen = (attend or attention)(norm_rope(queries), norm_rope(keys), v)
         out = []
         for (s, x), y in zip(
             tokens.items(), seen.split([x.shape[1] for x in tokens.values()], 1), strict=True
@@ -161,7 +189,7 @@ class SingleBlock(nn.Module):
         x: Tensor,
         vector: Tensor,
         rotation: Rotation,
-        lengths: Sequence[int] | None,
+        attend: Attend | None = None,
         first: FirstFrame | None = None,
     ) -> Tensor:
         """Video tokens, then text tokens, (B, N + L, D), same shape back."""
@@ -173,7 +201,7 @@ class SingleBlock(nn.Module):
             norm_rope([(y[:, :count], norm.weight, rotation), (y[:, count:], norm.weight, None)])
             for y, norm in ((q, self.q_norm), (k, self.k_norm))
         )
-        joined = torch.cat([attention(q, k, v, lengths=lengths), hidden], dim=-1)
+        joined = torch.cat([(attend or attention)(q, k, v), hidden], dim=-1)
         return modulated.add(x, self.linear2(joined), 0)
 
     def _first(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -215,12 +243,15 @@ class DiT(nn.Module):
     """Predicts from noisy latents, their time and their conditions; what it predicts is the caller's choice.
 
     `recompute` trades time for memory in training: activations inside blocks are computed again going back.
+    `cache` skips blocks between similar steps of a sampler. `sharing` runs one evaluation on several devices.
     """
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         self.config = config
         self.recompute = False
+        self.cache: StepCache | None = None
+        self.sharing: Sharing | None = None
         hidden = config.hidden
         self.img_in = PatchEmbed(config.in_channels + config.condition_channels, hidden, config.patch)
         self.time_in = ScalarEmbedder(hidden)
@@ -297,23 +328,54 @@ class DiT(nn.Module):
         img, txt, lengths = self.img_in(x), None, None
         if extra_tokens is not None:
             img = img + extra_tokens
-        count = img.shape[1]
+        total = img.shape[1]
         if text is not None:
             txt, counts = without_padding(self.txt_in(text, time, text_mask), text_mask)
-            lengths = None if counts is None else [count + n for n in counts]
+            lengths = None if counts is None else [total + n for n in counts]
+        attend: Attend = partial(attention, lengths=lengths)
+        if self.sharing is not None:
+            if adapters:
+                raise ValueError("adapters see whole frames: they can not run on shares of the tokens")
+            attend = self.sharing.attend(total, lengths)
+            img, rotation, first = self.sharing.scatter(img, rotation, first)
 
-        for i, block in enumerate(self.double_blocks):
-            img, txt = self._run(block, img, txt, vector, rotation, lengths, first)
+        def after_first(img: Tensor, txt: Tensor | None) -> Tensor:
+            return self._after_first(img, txt, vector, rotation, attend, first, adapters, grid)
+
+        start = img
+        img, txt = self._run(self.double_blocks[0], img, txt, vector, rotation, attend, first)
+        for adapter in adapters:
+            img = adapter.after_double(0, img, grid)
+        img = self.cache(start, img, txt, after_first) if self.cache else after_first(img, txt)
+        patches = self.final_layer(img, vector)
+        if self.sharing is not None:
+            patches = self.sharing.gather(patches, total)
+        return unfold(patches.unflatten(1, grid), self.config.patch)
+
+    def _after_first(
+        self,
+        img: Tensor,
+        txt: Tensor | None,
+        vector: Tensor,
+        rotation: Rotation,
+        attend: Attend,
+        first: FirstFrame | None,
+        adapters: Sequence[BlockAdapter],
+        grid: Grid,
+    ) -> Tensor:
+        """Video tokens (B, N, D) after all blocks, from the tokens after the first."""
+        count = img.shape[1]
+        for i, block in enumerate(self.double_blocks[1:], 1):
+            img, txt = self._run(block, img, txt, vector, rotation, attend, first)
             for adapter in adapters:
                 img = adapter.after_double(i, img, grid)
         tokens = img if txt is None else torch.cat([img, txt], dim=1)
         for i, block in enumerate(self.single_blocks):
-            tokens = self._run(block, tokens, vector, rotation, lengths, first)
+            tokens = self._run(block, tokens, vector, rotation, attend, first)
             for adapter in adapters:
                 img = adapter.after_single(i, tokens[:, :count], grid)
                 tokens = img if txt is None else torch.cat([img, tokens[:, count:]], dim=1)
-        patches = self.final_layer(tokens[:, :count], vector)
-        return unfold(patches.unflatten(1, grid), self.config.patch)
+        return tokens[:, :count]
 
     def _vector(
         self,
@@ -334,7 +396,7 @@ class DiT(nn.Module):
             vector = vector + self.scalars_in(TIME_SCALE * scalars)
         return vector
 
-    def _run(self, block: nn.Module, *inputs: Tensor | Sequence[int] | FirstFrame | None) -> Tensor:
+    def _run(self, block: nn.Module, *inputs: Tensor | Attend | FirstFrame | None) -> Tensor:
         if self.recompute and self.training:
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)

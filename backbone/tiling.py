@@ -91,7 +91,18 @@ def blend(tiles: Iterable[Tensor], overlap: int, dim: int) -> Iterator[Tensor]:
         yield held
 
 
-def map_space(fn: Callable[[Tensor], Tensor], x: Tensor, size: int, stride: int, scale: Fraction) -> Tensor:
+MapTiles = Callable[[Callable[[Tensor], Tensor], Iterable[Tensor]], Iterator[Tensor]]
+"""Applies a function to tiles, in order; the built-in `map` does it one by one."""
+
+
+def map_space(
+    fn: Callable[[Tensor], Tensor],
+    x: Tensor,
+    size: int,
+    stride: int,
+    scale: Fraction,
+    map_tiles: MapTiles = map,
+) -> Tensor:
     """Apply `fn`, which scales height and width by `scale`, to tiles of (B, C, T, H, W) and blend.
 
     What fits into one tile is not cut.
@@ -102,10 +113,13 @@ def map_space(fn: Callable[[Tensor], Tensor], x: Tensor, size: int, stride: int,
     overlap, kept = int((size - stride) * scale), int(stride * scale)
     above: list[Tensor] = []
     rows = []
-    for top in range(0, height, stride):
+    tops, lefts = range(0, height, stride), range(0, width, stride)
+    cut = (x[..., top : top + size, left : left + size] for top in tops for left in lefts)
+    made = map_tiles(fn, cut)
+    for _ in tops:
         tiles: list[Tensor] = []
-        for column, left in enumerate(range(0, width, stride)):
-            tile = fn(x[..., top : top + size, left : left + size])
+        for column, _ in enumerate(lefts):
+            tile = next(made)
             if above:
                 tile = mix(above[column], tile, overlap, 3)
             if tiles:

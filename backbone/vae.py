@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from avatar.backbone import vae_runs
 from avatar.backbone.causal import CausalState, starts_clip
 from avatar.backbone.precision import tracked
-from avatar.backbone.tiling import Tiling, fold, map_space, map_time, unfold, whole_groups
+from avatar.backbone.tiling import MapTiles, Tiling, fold, map_space, map_time, unfold, whole_groups
 from avatar.backbone.vae_nets import PIXEL_CHANNELS, Decoder, Encoder, VAEConfig
 
 LOGVAR_RANGE = (-30.0, 20.0)
@@ -45,13 +45,14 @@ class CausalVAE(nn.Module):
 
     The stream equals the whole when `config.streams_exactly`. Group norm over the volume (the HunyuanVideo
     layout) cannot stream exactly, so there `encode_stream` and `decode_stream` run temporal tiles of `tiling`
-    instead.
+    instead. `map_tiles` runs the tiles of a frame, one by one unless several devices share them.
     """
 
     def __init__(self, config: VAEConfig, tiling: Tiling | None = None) -> None:
         super().__init__()
         self.config = config
         self.tiling = tiling or Tiling()
+        self.map_tiles: MapTiles = map
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         c = config.latent_channels
@@ -180,7 +181,7 @@ class CausalVAE(nn.Module):
         tiling, scale = self.tiling, Fraction(1, self.config.space_factor)
 
         def in_space(x: Tensor) -> Tensor:
-            return map_space(self.encode, x, tiling.size, tiling.stride, scale)
+            return map_space(self.encode, x, tiling.size, tiling.stride, scale, self.map_tiles)
 
         time_scale = Fraction(1, self.config.time_factor)
         return map_time(in_space, chunks, tiling.frames, tiling.frame_stride, time_scale)
@@ -189,7 +190,8 @@ class CausalVAE(nn.Module):
         tiling, space, time = self.tiling, self.config.space_factor, self.config.time_factor
 
         def in_space(z: Tensor) -> Tensor:
-            return map_space(self.decode, z, tiling.size // space, tiling.stride // space, Fraction(space))
+            size, stride = tiling.size // space, tiling.stride // space
+            return map_space(self.decode, z, size, stride, Fraction(space), self.map_tiles)
 
         return map_time(in_space, chunks, tiling.frames // time, tiling.frame_stride // time, Fraction(time))
 
