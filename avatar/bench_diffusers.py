@@ -31,7 +31,6 @@ from avatar.measure import peak_memory
 from avatar.releases import TEXT
 
 if TYPE_CHECKING:
-    import diffusers
     from rich.table import Table
 
 SIDES = ("ours", "diffusers")
@@ -55,8 +54,13 @@ class DiTCase:
     @property
     def config(self) -> DiTConfig:
         """Sizes of the net."""
-        sizes = {"double_blocks": self.double_blocks, "single_blocks": self.single_blocks}
-        return replace(TEXT.dit, hidden=self.hidden, heads=self.hidden // 128, **sizes)
+        return replace(
+            TEXT.dit,
+            hidden=self.hidden,
+            heads=self.hidden // 128,
+            double_blocks=self.double_blocks,
+            single_blocks=self.single_blocks,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +119,7 @@ class Outcome:
 # ---- the two sides ----
 
 
-def dits(case: DiTCase) -> tuple[DiT, diffusers.HunyuanVideoTransformer3DModel]:
+def dits(case: DiTCase) -> tuple[DiT, Any]:
     """The same random weights in both, none of them zero."""
     import diffusers
 
@@ -126,7 +130,7 @@ def dits(case: DiTCase) -> tuple[DiT, diffusers.HunyuanVideoTransformer3DModel]:
         nn.init.normal_(parameter, std=WEIGHT)
     ours = ours.to(case.dtype)
     with torch.device("meta"):
-        theirs = diffusers.HunyuanVideoTransformer3DModel(
+        theirs: Any = diffusers.HunyuanVideoTransformer3DModel(
             num_attention_heads=config.heads,
             attention_head_dim=config.hidden // config.heads,
             num_layers=config.double_blocks,
@@ -139,14 +143,14 @@ def dits(case: DiTCase) -> tuple[DiT, diffusers.HunyuanVideoTransformer3DModel]:
     return ours.eval(), theirs.eval().requires_grad_(False)
 
 
-def vaes(case: VAECase) -> tuple[CausalVAE, diffusers.AutoencoderKLHunyuanVideo]:
+def vaes(case: VAECase) -> tuple[CausalVAE, Any]:
     """The same random weights in both, each in tiles of 256 px and 16 frames."""
     import diffusers
 
     widths = tuple(width // case.divisor for width in TEXT.vae.widths)
     torch.manual_seed(0)
     ours = CausalVAE(replace(TEXT.vae, widths=widths), Tiling(frames=16, frame_stride=12))
-    theirs = diffusers.AutoencoderKLHunyuanVideo(
+    theirs: Any = diffusers.AutoencoderKLHunyuanVideo(
         block_out_channels=widths, scaling_factor=ours.config.scaling_factor
     )
     theirs.load_state_dict(ours.state_dict())

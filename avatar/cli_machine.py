@@ -23,6 +23,9 @@ def bench(
     offload: Annotated[
         bool, typer.Option("--offload", help="step a net larger than its memory limit (Linux, as root)")
     ] = False,
+    cache: Annotated[
+        float | None, typer.Option(help="skip blocks in steps that change less than this share, and compare")
+    ] = None,
     case: Annotated[list[str] | None, typer.Option(help="with --vs: only this case; may be repeated")] = None,
     runs: Annotated[int, typer.Option(min=1, help="repetitions")] = 5,
     memory: Annotated[bool, typer.Option(help="with --vs: measure memory too")] = True,
@@ -42,6 +45,11 @@ def bench(
         raise UserError("--case goes with --vs diffusers")
     if ref is None or audio is None:
         raise UserError("avatar bench needs --ref and --audio, or --vs diffusers, or --offload")
+    if cache is not None:
+        from avatar import bench_cache
+
+        bench_cache.run(ref, audio, cache, json)
+        return
     from avatar import bench
 
     bench.run(ref, audio, json, whole=not pieces, runs=runs)

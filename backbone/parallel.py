@@ -80,10 +80,9 @@ class TokenSharing:
             heads, text = q.shape[2] // self.size, q.shape[1] - share
             mine = slice(self.rank * heads, (self.rank + 1) * heads)
             video = self._to_heads(torch.stack([x[:, :share] for x in (q, k, v)]))[:, :, :count]
-            whole = [
-                torch.cat([part, x[:, share:, mine]], 1) for part, x in zip(video, (q, k, v), strict=True)
-            ]
-            seen = attention(*whole, lengths=lengths).unflatten(-1, (heads, -1))
+            words = (x[:, share:, mine] for x in (q, k, v))
+            q, k, v = (torch.cat(pair, 1) for pair in zip(video, words, strict=True))
+            seen = attention(q, k, v, lengths=lengths).unflatten(-1, (heads, -1))
             back = self._to_tokens(F.pad(seen[:, :count], (0, 0, 0, 0, 0, share * self.size - count)))
             if not text:
                 return back.flatten(2)

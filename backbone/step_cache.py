@@ -35,7 +35,7 @@ class StepCache:
         skips: steps that did not.
     """
 
-    def __init__(self, threshold: float, most: int = 3) -> None:
+    def __init__(self, threshold: float, most: int = 5) -> None:
         self.threshold, self.most = threshold, most
         self.branch: Hashable = None
         self.whole = self.skips = 0

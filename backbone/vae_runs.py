@@ -53,8 +53,8 @@ def _decode(decoder: Decoder, z: Tensor) -> Tensor:
     for level in decoder.up_blocks:
         for resnet in level.resnets:
             x = _resnet(x, resnet)
-        for sampler in level.upsamplers or ():
-            x = _enlarged(x.data, sampler)
+        if level.upsamplers is not None:
+            x = _enlarged(x.data, level.upsamplers[0])
     return _convolved(x, decoder.conv_out, decoder.conv_norm_out).data.transpose(0, 1)[None]
 
 

@@ -22,7 +22,7 @@ CONFIG = DiTConfig(
 
 @pytest.mark.parametrize(
     ("weights", "least", "most"),
-    # Rounding of a weight: int8 steps are max / 127, about 0.6 % of a normal row; fp8 has 3 bits, about 2.6 %.
+    # Rounding: int8 steps are max / 127, about 0.6 % of a normal row; fp8 has 3 bits, about 2.6 %.
     [("int8", 1e-4, 0.02), ("fp8", 1e-3, 0.06)],
 )
 def test_error_of_small_weights(weights: Weights, least: float, most: float) -> None:

@@ -49,7 +49,7 @@ def test_net_with_a_cache(threshold: float) -> None:
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     x, text = torch.randn(1, 4, 2, 4, 4), torch.randn(1, 3, 8)
-    times = [torch.tensor([500.0]), torch.tensor([501.0])]
+    times = [torch.tensor([500.0]), torch.tensor([500.2])]
     expected = [net(x, time, text=text) for time in times]
     net.cache = StepCache(threshold)
     found = [net(x, time, text=text) for time in times]
