@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 SIDES = ("ours", "diffusers")
 TEXT_TOKENS = 256
-FULL: Kernel = (3, 3, 3)
+FLAT, FLAT_FRAMES = "vae-flat", (33, 129)  # the case of our memory alone: frames it is compared for
+FLAT_TARGET = (1.05, 1.0)
 WEIGHT = 0.02  # standard deviation of random weights
 LEARNING_RATE = 1e-4
 
@@ -258,6 +259,18 @@ def compare(name: str, runs: int, rate: float | None = None, memory: bool = True
     )
 
 
+def flat_memory(frames: int) -> int:
+    """Bytes that our decode of a stream of small frames needs, each frame dropped once it is there."""
+    vae, _ = vaes(VAECase(frames=frames, side=128, divisor=4))
+    z = torch.randn(1, 16, (frames - 1) // 4 + 1, 16, 16, generator=torch.Generator().manual_seed(0))
+
+    def decode() -> None:
+        for _ in vae.decode_stream(z.split(1, dim=2)):
+            pass
+
+    return peak_memory(decode)
+
+
 def _memory(name: str, side: str) -> int:
     """Bytes that one call needs beyond the nets, in a process of its own."""
     command = [sys.executable, "-m", "avatar.bench_diffusers", name, side]
@@ -269,7 +282,10 @@ def _memory(name: str, side: str) -> int:
 
 
 def main(name: str, side: str) -> None:
-    """Print the bytes that a call of one side adds to the peak of this process."""
+    """Print the bytes that a call of one side, or a decode of so many frames, adds to this process's peak."""
+    if name == FLAT:
+        print(flat_memory(int(side)))
+        return
     case = CASES[name][0]
     with _mode(case):
         call = calls(case)[side]
@@ -318,19 +334,29 @@ def run(names: Sequence[str], json_out: Path | None = None, runs: int = 5, memor
     """
     from rich.console import Console
 
-    unknown = [name for name in names if name not in CASES]
+    known = (*CASES, FLAT)
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise UserError(f"--case {unknown[0]}: must be one of {', '.join(CASES)}")
-    console, found = Console(), []
-    for name in names or CASES:
+        raise UserError(f"--case {unknown[0]}: must be one of {', '.join(known)}")
+    console, found, flat = Console(highlight=False), [], {}
+    for name in names or known:
+        if name == FLAT:
+            flat = {frames: _memory(FLAT, str(frames)) for frames in FLAT_FRAMES}
+            ratio = flat[FLAT_FRAMES[1]] / flat[FLAT_FRAMES[0]]
+            amounts = " and ".join(f"{frames} frames {size / 1e6:.0f} MB" for frames, size in flat.items())
+            console.print(f"{FLAT}: {amounts}, ratio {ratio:.2f} (wanted {_wanted(FLAT_TARGET)})")
+            continue
         found.append(compare(name, runs, memory=memory))
-        ratio = f"{found[-1].time_ratio:.2f}"
-        console.print(
-            f"{name}: time {ratio} of diffusers', {found[-1].seconds['ours']:.3f} s", highlight=False
-        )
-    console.print(table(found))
+        ratio = found[-1].time_ratio
+        console.print(f"{name}: time {ratio:.2f} of diffusers', {found[-1].seconds['ours']:.3f} s")
+    if found:
+        console.print(table(found))
     if json_out:
-        content = {"threads": torch.get_num_threads(), "cases": [as_json(outcome) for outcome in found]}
+        content = {
+            "threads": torch.get_num_threads(),
+            "cases": [as_json(outcome) for outcome in found],
+            "flat_memory": flat,
+        }
         json_out.write_text(json.dumps(content, indent=2), "utf8")
 
 

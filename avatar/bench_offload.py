@@ -28,8 +28,8 @@ from avatar.errors import UserError
 from avatar.releases import TEXT
 
 LIMIT = 1_500_000_000
-CONFIG = replace(TEXT.dit, double_blocks=3, single_blocks=7)  # hidden 3072: 4.2 GB in bfloat16
-LATENTS = (4, 32, 32)  # 1024 video tokens
+CONFIG = replace(TEXT.dit, hidden=2048, heads=16, double_blocks=5, single_blocks=20)  # 4.1 GB in bfloat16
+LATENTS = (4, 64, 64)  # 4096 video tokens
 STEPS = 3
 GROUPS = (  # (folder of memory cgroups, file of the limit), versions 1 and 2
     (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),

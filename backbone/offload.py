@@ -1,7 +1,8 @@
 """Nets larger than memory: a block's weights are there while it runs, those of the next on their way.
 
 On a CPU the weights are views of the mapped file. The system reads their pages when they are touched and may
-drop them again, so nothing is copied; a thread asks for the next block's pages ahead. For a GPU they are
+drop them again, so nothing is copied; a thread asks for the next block's first pages ahead, not so many that
+they push out those in use. For a GPU they are
 copied through pinned memory on a stream of their own while the block before computes, and dropped after.
 """
 
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 PAGE = mmap.PAGESIZE
+AHEAD = 2**29  # bytes of the next block that are asked for
 WILL_NEED, COLD = 3, 20  # of madvise(2); cold pages go first when memory is short, and only then
 
 
@@ -108,7 +110,11 @@ def _advise(tensors: Sequence[Tensor], advice: int) -> None:
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None, use_errno=True)
+    left = AHEAD if advice == WILL_NEED else sum(tensor.nbytes for tensor in tensors)
     for tensor in tensors:
+        left -= tensor.nbytes
+        if left < 0:
+            return
         start = -(-tensor.data_ptr() // PAGE) * PAGE
         length = (tensor.data_ptr() + tensor.nbytes) // PAGE * PAGE - start
         if length > 0:

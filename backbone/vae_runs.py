@@ -44,17 +44,18 @@ def decode_runs(decoder: Decoder, z: Tensor) -> Tensor:
 def _decode(decoder: Decoder, z: Tensor) -> Tensor:
     """(16, t, h, w) to (1, 3, T, H, W)."""
     x = _convolved(_Clip(z.transpose(0, 1).contiguous(memory_format=LAST)), decoder.conv_in, None)
-    x = _resnet(x, decoder.mid_block.resnets[0])
+    first, last = decoder.mid_block.resnets
+    x = _resnet(x, first)
     for attention in decoder.mid_block.attentions:
         seen = attention(x.data.transpose(0, 1)[None])[0].transpose(0, 1)
         x = _Clip(seen.contiguous(memory_format=LAST))
         x.count(x.data)
-    x = _resnet(x, decoder.mid_block.resnets[1])
-    for level in decoder.up_blocks:
-        for resnet in level.resnets:
-            x = _resnet(x, resnet)
-        if level.upsamplers is not None:
-            x = _enlarged(x.data, level.upsamplers[0])
+    x = _resnet(x, last)
+    for module in decoder.up_blocks.modules():
+        if isinstance(module, ResnetBlock):
+            x = _resnet(x, module)
+        elif isinstance(module, Upsample):
+            x = _enlarged(x.data, module)
     return _convolved(x, decoder.conv_out, decoder.conv_norm_out).data.transpose(0, 1)[None]
 
 

@@ -47,7 +47,7 @@ def test_command_writes_figures_and_names_what_is_unknown(
     assert "dit: time" in capsys.readouterr().out
     (case,) = json.loads((tmp_path / "out.json").read_text())["cases"]
     assert case["time_ratio"] > 0
-    with pytest.raises(UserError, match="--case dot: must be one of dit, train, vae"):
+    with pytest.raises(UserError, match="--case dot: must be one of dit, train, vae, vae-flat"):
         bench_diffusers.run(["dot"])
 
 
