@@ -145,9 +145,11 @@ def _presets() -> list[Finding]:
 def run() -> None:
     """The command: print what was found."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("what", "", "found", "what would help")
     for finding in findings():
-        table.add_row(finding.what, finding.verdict, finding.found, finding.advice)
+        cells = (finding.what, finding.verdict, finding.found, finding.advice)
+        table.add_row(*map(escape, cells))
     Console().print(table)

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avatar.backbone.causal import CausalConv3d, ResnetBlock, Upsample
+from avatar.backbone.causal import CausalConv3d, FrameCausalAttention, ResnetBlock, Upsample
 from avatar.backbone.vae_nets import Decoder, VAEConfig
 
 RUN = 2**22  # numbers in a run: two frames of the largest tiles, many of the small ones
@@ -44,16 +44,14 @@ def decode_runs(decoder: Decoder, z: Tensor) -> Tensor:
 def _decode(decoder: Decoder, z: Tensor) -> Tensor:
     """(16, t, h, w) to (1, 3, T, H, W)."""
     x = _convolved(_Clip(z.transpose(0, 1).contiguous(memory_format=LAST)), decoder.conv_in, None)
-    first, last = decoder.mid_block.resnets
-    x = _resnet(x, first)
-    for attention in decoder.mid_block.attentions:
-        seen = attention(x.data.transpose(0, 1)[None])[0].transpose(0, 1)
-        x = _Clip(seen.contiguous(memory_format=LAST))
-        x.count(x.data)
-    x = _resnet(x, last)
-    for module in decoder.up_blocks.modules():
+    middle, attentions = decoder.mid_block.resnets, decoder.mid_block.attentions
+    for module in (middle[0], *attentions, middle[1], *decoder.up_blocks.modules()):
         if isinstance(module, ResnetBlock):
             x = _resnet(x, module)
+        elif isinstance(module, FrameCausalAttention):
+            seen = module(x.data.transpose(0, 1)[None])[0].transpose(0, 1)
+            x = _Clip(seen.contiguous(memory_format=LAST))
+            x.count(x.data)
         elif isinstance(module, Upsample):
             x = _enlarged(x.data, module)
     return _convolved(x, decoder.conv_out, decoder.conv_norm_out).data.transpose(0, 1)[None]

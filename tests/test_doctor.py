@@ -23,8 +23,12 @@ def test_idle_cores_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "OMP_NUM_THREADS" in finding.advice
 
 
-def test_missing_package_comes_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_comes_with_its_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(doctor, "EXTRAS", {"no_such_package": ("nothing", "avatar-toolkit[pose]")})
     (finding,) = doctor._extras()
     assert finding.verdict == "missing"
     assert finding.advice == "pip install avatar-toolkit[pose]"
+    doctor.run()
+    assert "[pose]" in capsys.readouterr().out  # brackets are not taken for markup
