@@ -56,7 +56,7 @@ def error(found: Tensor, expected: Tensor) -> float:
 def vaes(seed: int = 0) -> tuple[CausalVAE, diffusers.AutoencoderKLHunyuanVideo]:
     """The same weights in both; without tiling until a test turns it on."""
     torch.manual_seed(seed)
-    ours = CausalVAE(VAE).eval().requires_grad_(False)
+    ours = CausalVAE(VAE).eval()  # with gradients on it runs layer by layer; see also tests/test_vae_runs.py
     theirs = diffusers.AutoencoderKLHunyuanVideo(
         latent_channels=4, block_out_channels=VAE.widths, layers_per_block=1, scaling_factor=1.0
     )
