@@ -270,7 +270,8 @@ class DiT(nn.Module):
             x: (B, C, T, H, W), noisy latents.
             time: (B,), 0..1000.
             condition: (B, condition channels, T, H, W).
-            text: (B, L, text channels), with `text_mask` (B, L), True for tokens that count.
+            text: (B, L, text channels), with `text_mask` (B, L), True for tokens that count. The refiner
+                looks at just these; the blocks look at as many, from the first token on.
             pooled: (B, pooled channels).
             guidance: (B,), the distilled guidance scale.
             scalars: (B, count) in about [0, 1]; None leaves them out.
@@ -298,7 +299,10 @@ class DiT(nn.Module):
         if text is not None:
             txt = self.txt_in(text, time, text_mask)
             if text_mask is not None and not text_mask.all():
-                mask = F.pad(text_mask, (count, 0), value=True)[:, None, None]
+                # As many as count, the first ones: what variable-length attention does with a mask.
+                length = text_mask.sum(1, keepdim=True)
+                seen = torch.arange(text_mask.shape[1], device=text_mask.device) < length
+                mask = F.pad(seen, (count, 0), value=True)[:, None, None]
 
         for i, block in enumerate(self.double_blocks):
             img, txt = self._run(block, img, txt, vector, rotation, mask, first)

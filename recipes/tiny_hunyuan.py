@@ -140,9 +140,9 @@ def _write_language(folder: Path, release: Release) -> None:
                 text_config={"model_type": "llama", **sizes},
                 vision_config=eyes,
                 image_token_index=tokenizer.convert_tokens_to_ids(PICTURE_TOKEN),
-                pad_token_id=tokenizer.pad_token_id,
             )
         )
+        model.config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
