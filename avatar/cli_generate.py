@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,9 +9,22 @@ import typer
 
 from avatar.cli_weights import lora_strength
 from avatar.errors import UserError
-from avatar.generate_options import GenerateOptions, Resolution
+from avatar.generate_options import GenerateOptions, NetOptions, Resolution, SpeakOptions, Wish
 
 DEFAULT = GenerateOptions()
+SPEAKER = "hunyuan-avatar"
+# What has no meaning where the recording says how long the video is and the picture what size it has.
+NOT_OF_SPEECH = (
+    "last",
+    "video_size",
+    "video_length",
+    "embedded_cfg_scale",
+    "guidance_rescale",
+    "flow_reverse",
+    "i2v_resolution",
+    "i2v_stability",
+    "num_videos",
+)
 
 
 def _option(name: str, *names: str) -> Any:
@@ -21,16 +32,29 @@ def _option(name: str, *names: str) -> Any:
     return typer.Option(*flags, help=GenerateOptions.model_fields[name].description, show_default=True)
 
 
+def given(ctx: typer.Context) -> set[str]:
+    """Names of the options that the user wrote, not those that have their default."""
+    sources = ((name, ctx.get_parameter_source(name)) for name in ctx.params)
+    return {name for name, source in sources if source is not None and source.name == "COMMANDLINE"}
+
+
 def generate(
+    ctx: typer.Context,
     prompt: Annotated[str, typer.Option(help="what is to be seen", show_default=False)],
     weights: Annotated[Path, typer.Option("--weights", "--model-base", help="folder of the public weights")],
     preset: Annotated[
-        str, typer.Option(help="which release: hunyuan, hunyuan-i2v or hunyuan-i2v-concat")
+        str, typer.Option(help="which release: hunyuan, hunyuan-i2v, hunyuan-i2v-concat, hunyuan-avatar")
     ] = "hunyuan",
     image: Annotated[
         Path | None, typer.Option("--image", "--i2v-image-path", help="picture that is the first frame")
     ] = None,
     last: Annotated[Path | None, typer.Option(help="picture that is the last frame")] = None,
+    audio: Annotated[
+        Path | None, typer.Option(help="speech of the person in the picture, for --preset hunyuan-avatar")
+    ] = None,
+    image_size: Annotated[
+        int, typer.Option(help="short side of a video with speech, px")
+    ] = SpeakOptions().image_size,
     save_path: Annotated[
         Path, typer.Option("--save-path", "--out", help="mp4 file, or folder for files named by their seeds")
     ] = Path("results"),
@@ -79,6 +103,30 @@ def generate(
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
     """Make videos from a prompt, or from a prompt and pictures, by the public HunyuanVideo weights."""
+    if not prompt.strip():
+        raise UserError("--prompt: is empty, say what is to be seen")
+    nets = NetOptions(
+        weights=weights,
+        preset=preset,
+        device=device,
+        dtype=dtype,
+        offload=use_cpu_offload,
+        loras=tuple(lora_strength(written) for written in lora or ()),
+        dit_weight=dit_weight,
+        fp8=use_fp8,
+    )
+    wish = Wish(prompt, rewrite, rewrite_url, rewrite_model)
+    if audio is not None or preset == SPEAKER:
+        ref, sound = _speech(preset, image, audio, given(ctx))
+        asked = {name: ctx.params[name] for name in given(ctx) & SpeakOptions.model_fields.keys()}
+        from avatar.run_audio_video import speak
+        from avatar.run_generate import output_files
+
+        ((_, out),) = output_files(save_path, seed, 1, force)
+        speak(ref, sound, out, SpeakOptions(**asked), nets, wish=wish, force=force, quiet=quiet)
+        return
+    if "image_size" in given(ctx):
+        raise UserError("--image-size: is for videos with speech, use --video-size or --i2v-resolution")
     options = GenerateOptions(
         video_size=video_size,
         video_length=video_length,
@@ -94,90 +142,18 @@ def generate(
         num_videos=num_videos,
         seed=seed,
     )
-    if not prompt.strip():
-        raise UserError("--prompt: is empty, say what is to be seen")
-    loras = [lora_strength(given) for given in lora or ()]
-    from rich.console import Console
+    from avatar import run_generate
 
-    from avatar.media import check_file, read_image
-    from avatar.run import bar, notes
-    from avatar.writer import VideoWriter
-
-    outputs = _outputs(save_path, options, force)
-    for picture in (image, last):
-        if picture is not None:
-            check_file(picture, "picture")
-    console = Console(stderr=True, quiet=quiet, soft_wrap=True, highlight=False, markup=False)
-    with notes(console), console.status("loading"):
-        from avatar.generate import Nets, VideoPipeline
-
-        nets = Nets.from_folder(
-            weights,
-            preset,
-            device=device,
-            dtype=dtype,
-            offload=use_cpu_offload,
-            loras=loras,
-            dit_weight=dit_weight,
-            fp8=use_fp8,
-        )
-        pipeline = VideoPipeline(nets)
-        pictures = [None if path is None else read_image(path) for path in (image, last)]
-        pipeline.check(options, *pictures)
-    wish, how = _rewritten(prompt, rewrite, rewrite_url, rewrite_model)
-    console.print(f"prompt ({how}): {wish}")
-    with notes(console), console.status("encoding"):
-        scene = pipeline.prepare(wish, options, *pictures)
-    given = dict(options) | {"video_size": "{}x{}".format(*reversed(scene.size))}
-    if scene.first is None:
-        del given["i2v_resolution"], given["i2v_stability"]
-    console.print(", ".join(f"{name} {value}" for name, value in given.items() if value is not None))
-    console.print(", ".join(f"{name} {value}" for name, value in nets.told.items()))
-    sampling = nets.release.sampling
-    for number, out in outputs:
-        console.print(f"seed {number} -> {out}")
-        with notes(console), bar(console, "steps") as progress:
-            step = partial(progress.advance, progress.add_task("", total=options.infer_steps))
-            latents = pipeline.sample(scene, options, number, step)
-        frames = options.video_length - sampling.dropped_frames
-        size = (scene.size[1], scene.size[0])
-        writer = VideoWriter(out, size=size, fps=Fraction(sampling.fps), force=force)
-        with writer, bar(console) as progress:
-            for frame in progress.track(pipeline.frames(latents), total=frames):
-                writer.write(frame)
+    run_generate.generate(wish, image, last, save_path, options, nets, force=force, quiet=quiet)
 
 
-def _outputs(path: Path, options: GenerateOptions, force: bool) -> list[tuple[int, Path]]:
-    """Seeds and the files that they go to. A folder that is not there is made."""
-    from avatar.writer import check_output
-
-    seeds = range(options.seed, options.seed + options.num_videos)
-    if path.suffix.lower() == ".mp4":
-        several = len(seeds) > 1
-        files = [path.with_stem(f"{path.stem}-seed{seed}") if several else path for seed in seeds]
-    else:
-        if path.is_file():
-            raise UserError(f"--save-path {path}: is a file, give a folder or a name that ends in .mp4")
-        if not path.parent.is_dir():
-            raise UserError(f"--save-path {path}: {path.parent} is no folder, make it first")
-        path.mkdir(exist_ok=True)
-        files = [path / f"seed{seed}.mp4" for seed in seeds]
-    return [(seed, check_output(file, force)) for seed, file in zip(seeds, files, strict=True)]
-
-
-def _rewritten(prompt: str, how: str | None, url: str | None, model: str) -> tuple[str, str]:
-    """The prompt to be used, and what was done to it."""
-    from avatar import rewrite
-
-    how = how or ("url" if url else "none")
-    if url is not None and how != "url":
-        raise UserError(f"--rewrite-url: is only used with --rewrite url, not with --rewrite {how}")
-    if how == "none":
-        return prompt.strip(), "as given"
-    if how == "rules":
-        return rewrite.by_rules(prompt), "rewritten by rules, not translated"
-    if how == "url":
-        if url is None:
-            raise UserError("--rewrite url: needs --rewrite-url, the address of a language model")
-        return rewrite.by_address(prompt, url, model), f"rewritten by {model} at {url}"
-    return rewrite.by_model(prompt, Path(how)), f"rewritten by {how}"
+def _speech(preset: str, image: Path | None, audio: Path | None, written: set[str]) -> tuple[Path, Path]:
+    """The picture and the recording, or a refusal of what a video with speech can not be made of."""
+    if preset != SPEAKER:
+        raise UserError(f"--audio: only --preset {SPEAKER} hears, not {preset}")
+    if image is None or audio is None:
+        raise UserError(f"--preset {SPEAKER}: needs --image, the speaker, and --audio, the speech")
+    useless = [f"--{name.replace('_', '-')}" for name in NOT_OF_SPEECH if name in written]
+    if useless:
+        raise UserError(f"{', '.join(useless)}: means nothing with --audio, leave it out")
+    return image, audio

@@ -28,7 +28,7 @@ from avatar.backbone.vae import CausalVAE
 from avatar.device import pick_device
 from avatar.drivers.prompt_encoders import Encoded, PromptEncoder
 from avatar.errors import UserError
-from avatar.generate_options import GenerateOptions
+from avatar.generate_options import GenerateOptions, NetOptions
 from avatar.loading import Placed, ReleaseFiles, find, load_dit, load_vae, pick_dtype, small_dtype
 from avatar.prompts import Prompts, Wanted, identify
 from avatar.releases import Release
@@ -72,6 +72,8 @@ class Nets:
         vae: gives the VAE, ready on the device.
         prompts: encodes prompts.
         device: where the tensors between them are.
+        whisper: folder of the encoder of speech; None for releases that do not hear.
+        told: what is worth saying about the nets before they run.
     """
 
     release: Release
@@ -79,52 +81,36 @@ class Nets:
     vae: Callable[[], AbstractContextManager[CausalVAE]]
     prompts: Callable[[list[Wanted]], list[Encoded]]
     device: torch.device
+    whisper: Path | None = None
     told: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def from_folder(
-        cls,
-        folder: str | Path,
-        preset: str,
-        *,
-        device: str = "auto",
-        dtype: str = "bf16",
-        offload: bool = False,
-        loras: list[tuple[Path, float]] | None = None,
-        dit_weight: Path | None = None,
-        fp8: bool = False,
-    ) -> Nets:
-        """Nets of a folder of public weights, not loaded yet.
-
-        Args:
-            dtype: of the DiT: bf16, fp16 or fp32.
-            offload: keep on the device only the net that is at work.
-            loras: LoRA files and their strengths.
-            dit_weight: another file or folder of the DiT.
-            fp8: read the DiT's 8-bit file.
+    def load(cls, options: NetOptions) -> Nets:
+        """Nets of a folder of public weights: looked at, and loaded when each is used.
 
         Raises:
-            UserError: files are missing or do not fit, all are named.
+            UserError: files are missing or do not fit, all are named; or no such preset, device or type.
         """
-        place, number = pick_device(device), pick_dtype(dtype)
-        files = find(Path(folder), preset, dit_weight=dit_weight, fp8=fp8)
-        small = small_dtype(place, number)
+        device, dtype = pick_device(options.device), pick_dtype(options.dtype)
+        files = find(options.weights, options.preset, dit_weight=options.dit_weight, fp8=options.fp8)
+        small = small_dtype(device, dtype)
         template = files.release.template
         return cls(
             release=files.release,
-            dit=Placed(lambda: load_dit(files, number, loras or ()), place, offload),
-            vae=Placed(lambda: load_vae(files, small), place, offload),
+            dit=Placed(lambda: load_dit(files, dtype, options.loras), device, options.offload),
+            vae=Placed(lambda: load_vae(files, small), device, options.offload),
             prompts=Prompts(
-                lambda: PromptEncoder(files.encoders, template, place, small),
+                lambda: PromptEncoder(files.encoders, template, device, small),
                 identify(files.encoders, template, small),
             ),
-            device=place,
-            told=_told(files, place, number, small),
+            device=device,
+            whisper=files.whisper,
+            told=_told(files, device, dtype, small),
         )
 
 
 def _told(files: ReleaseFiles, device: torch.device, dit: torch.dtype, small: torch.dtype) -> dict[str, str]:
-    """What is worth saying about nets before they run."""
+    """Names and values for the user."""
     types = [str(kind).removeprefix("torch.") for kind in (dit, small)]
     return {
         "preset": files.preset,
@@ -138,7 +124,7 @@ class VideoPipeline:
     """Makes videos from prompts and pictures.
 
     Example:
-        nets = Nets.from_folder("ckpts", "hunyuan")
+        nets = Nets.load(NetOptions(weights=Path("ckpts"), preset="hunyuan"))
         pipeline = VideoPipeline(nets)
         scene = pipeline.prepare("a cat walks on the grass", options)
         frames = pipeline.frames(pipeline.sample(scene, options, seed=1))

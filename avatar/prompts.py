@@ -80,7 +80,7 @@ def identify(folders: Folders, template: Template, dtype: torch.dtype) -> str:
             digest.update(f"{path.name} {size}".encode())
             with path.open("rb") as file:
                 digest.update(file.read(SAMPLE))
-                file.seek(max(SAMPLE, size - SAMPLE))
+                file.seek(max(0, size - SAMPLE))
                 digest.update(file.read(SAMPLE))
     return digest.hexdigest()
 
@@ -99,8 +99,10 @@ def _keep(encoded: Encoded, path: Path) -> None:
     part = path.with_name(f".{secrets.token_hex(6)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in encoded._asdict().items()}, part)
-        os.replace(part, path)
+        try:
+            save_file({name: value.contiguous() for name, value in encoded._asdict().items()}, part)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
         logger.warning("the encoded prompt is not kept: %s", error)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from avatar.errors import UserError
+from avatar.generate_options import Wish
 
 TIMEOUT = 120  # s, for an answer
 KEY = "OPENAI_API_KEY"  # the variable that clients of this kind of address read
@@ -78,6 +79,28 @@ _ASKING = re.compile(
     r"(?:(?:a|an|the)\s+)?(?:short\s+)?(?:video|clip|film|movie|animation)?\s*(?:of|about|with|showing|where)?\s+",
     re.IGNORECASE,
 )
+
+
+def rewritten(wish: Wish) -> tuple[str, str]:
+    """The prompt to be used, and what was done to it, in words for the user.
+
+    Raises:
+        UserError: it is empty, as `by_address` and `by_model`, or options that contradict each other.
+    """
+    prompt, how = wish.prompt.strip(), wish.rewrite or ("url" if wish.url else "none")
+    if not prompt:
+        raise UserError("--prompt: is empty, say what is to be seen")
+    if wish.url is not None and how != "url":
+        raise UserError(f"--rewrite-url: is only used with --rewrite url, not with --rewrite {how}")
+    if how == "none":
+        return prompt, "as given"
+    if how == "rules":
+        return by_rules(prompt), "rewritten by rules, not translated"
+    if how == "url":
+        if wish.url is None:
+            raise UserError("--rewrite url: needs --rewrite-url, the address of a language model")
+        return by_address(prompt, wish.url, wish.model), f"rewritten by {wish.model} at {wish.url}"
+    return by_model(prompt, Path(how)), f"rewritten by {how}"
 
 
 def by_rules(prompt: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,15 +36,7 @@ from avatar.releases import RELEASES
 PROMPT = "A man in a yellow coat reads a newspaper in the rain."
 ERROR = 1e-5  # relative, in float32
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders of the text release and of the audio release."""
-    root = tmp_path_factory.mktemp("checkpoints")
-    for preset in ("hunyuan", "hunyuan-i2v", "hunyuan-avatar"):
-        tiny_hunyuan.write(root / preset, preset)
-    return {path.name: path for path in root.iterdir()}
+Checkpoints = Callable[[str], Path]
 
 
 def folders(root: Path, preset: str) -> Folders:
@@ -52,9 +45,9 @@ def folders(root: Path, preset: str) -> Folders:
     return Folders(language=language, language_tokenizer=language, clip=clip, clip_tokenizer=clip)
 
 
-def encoder(checkpoints: dict[str, Path], preset: str, template: Template | None = None) -> PromptEncoder:
+def encoder(checkpoints: Checkpoints, preset: str, template: Template | None = None) -> PromptEncoder:
     template = template or RELEASES[preset].template
-    return PromptEncoder(folders(checkpoints[preset], preset), template, CPU, torch.float32)
+    return PromptEncoder(folders(checkpoints(preset), preset), template, CPU, torch.float32)
 
 
 def error(found: Tensor, expected: Tensor) -> float:
@@ -72,7 +65,7 @@ def test_templates_have_the_length_of_the_releases(template: Template, count: in
     assert len(tiny_hunyuan.language_tokenizer()(template.before)["input_ids"]) == template.crop == count
 
 
-def test_text_is_what_diffusers_encodes(checkpoints: dict[str, Path]) -> None:
+def test_text_is_what_diffusers_encodes(checkpoints: Checkpoints) -> None:
     ours = encoder(checkpoints, "hunyuan")
     found = ours.encode(PROMPT)
     assert found.states.shape == (1, 256, tiny_hunyuan.TEXT) and found.pooled.shape == (1, 24)
@@ -103,7 +96,7 @@ def test_template_is_that_of_diffusers() -> None:
 @pytest.mark.parametrize(("template", "tokens"), [(IMAGE, 144), (IMAGE_CONCAT, 288)])
 @pytest.mark.parametrize("prompt", [PROMPT, "word " * 400])
 def test_text_with_a_picture_is_what_diffusers_encodes(
-    checkpoints: dict[str, Path], template: Template, tokens: int, prompt: str
+    checkpoints: Checkpoints, template: Template, tokens: int, prompt: str
 ) -> None:
     ours = encoder(checkpoints, "hunyuan-i2v", template)
     found = ours.encode(prompt, picture())
@@ -147,7 +140,7 @@ class Llava:
         return self.model(**given, use_cache=False)
 
 
-def test_picture_of_a_speaker_stands_behind_the_words(checkpoints: dict[str, Path]) -> None:
+def test_picture_of_a_speaker_stands_behind_the_words(checkpoints: Checkpoints) -> None:
     """All the tokens of words and picture are those that LLaVA gives; as many count as there are."""
     ours = encoder(checkpoints, "hunyuan-avatar")
     found = ours.encode(PROMPT, picture())
@@ -163,7 +156,7 @@ def test_picture_of_a_speaker_stands_behind_the_words(checkpoints: dict[str, Pat
     assert found.mask[0].nonzero().flatten().tolist() == [*range(count - 575), *range(256, 831)]
 
 
-def test_a_picture_is_seen(checkpoints: dict[str, Path]) -> None:
+def test_a_picture_is_seen(checkpoints: Checkpoints) -> None:
     for preset in ("hunyuan-i2v", "hunyuan-avatar"):
         ours = encoder(checkpoints, preset)
         one, other = (ours.encode(PROMPT, side) for side in (picture(), 255 - picture()))
@@ -181,7 +174,7 @@ def test_pixels_are_those_of_clips_own_processor() -> None:
     assert (clip_pixels(picture(), 336, squash=False) - expected).abs().max() < 0.02  # a level is 0.015
 
 
-def test_what_is_cut_off_is_said(checkpoints: dict[str, Path], caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_cut_off_is_said(checkpoints: Checkpoints, caplog: pytest.LogCaptureFixture) -> None:
     ours = encoder(checkpoints, "hunyuan")
     with caplog.at_level(logging.WARNING, "avatar"):
         ours.encode(PROMPT)
@@ -195,8 +188,8 @@ def test_what_is_cut_off_is_said(checkpoints: dict[str, Path], caplog: pytest.Lo
         speaker.encode("an <image> of a man", picture())
 
 
-def test_folders_that_do_not_fit_are_named(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    good = folders(checkpoints["hunyuan"], "hunyuan")
+def test_folders_that_do_not_fit_are_named(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    good = folders(checkpoints("hunyuan"), "hunyuan")
     with pytest.raises(UserError, match=rf"{tmp_path}: no tokenizer"):
         load_tokenizer(tmp_path)
     broken = tmp_path / "clip"
@@ -214,8 +207,8 @@ def test_folders_that_do_not_fit_are_named(checkpoints: dict[str, Path], tmp_pat
         PromptEncoder(replace(good, language=good.clip), VIDEO, CPU, torch.float32)
 
 
-def test_encoded_is_on_the_cpu_in_the_wanted_type(checkpoints: dict[str, Path]) -> None:
-    found = PromptEncoder(folders(checkpoints["hunyuan"], "hunyuan"), VIDEO, CPU, torch.bfloat16).encode(
+def test_encoded_is_on_the_cpu_in_the_wanted_type(checkpoints: Checkpoints) -> None:
+    found = PromptEncoder(folders(checkpoints("hunyuan"), "hunyuan"), VIDEO, CPU, torch.bfloat16).encode(
         "a cat"
     )
     assert isinstance(found, Encoded)
