@@ -19,11 +19,8 @@ from avatar.errors import UserError
 
 RATE, FPS = 16_000, 25  # Hz
 PIECE = 30 * RATE  # samples
-PER_FRAME, AROUND, LEAD = (
-    2,
-    10,
-    4,
-)  # features of a video frame, features it hears, how many of those before it
+PER_FRAME = 2  # features of a video frame
+AROUND, LEAD = 10, 4  # features that a video frame hears, and how many of those are before it
 
 
 class SpeechStates:
