@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,7 @@ from avatar.cli_weights import lora_strength
 from avatar.errors import UserError
 from avatar.generate_options import GenerateOptions, NetOptions, Resolution, SpeakOptions, Wish
 
-DEFAULT = GenerateOptions()
+DEFAULT, SPEAK = GenerateOptions(), SpeakOptions()
 SPEAKER = "hunyuan-avatar"
 # What has no meaning where the recording says how long the video is and the picture what size it has.
 NOT_OF_SPEECH = (
@@ -30,6 +31,18 @@ NOT_OF_SPEECH = (
 def _option(name: str, *names: str) -> Any:
     flags = names or (f"--{name.replace('_', '-')}",)
     return typer.Option(*flags, help=GenerateOptions.model_fields[name].description, show_default=True)
+
+
+# Options of `avatar drive` that the audio release has too, by their names in `SpeakOptions`.
+OF_DRIVE = {
+    "steps": "infer_steps",
+    "guidance": "cfg_scale",
+    **{
+        name: name
+        for name in ("seed", "head_motion", "expressiveness", "face", "seconds", "prompt", "image_size")
+    },
+}
+NETS_OF_DRIVE = ("weights", "lora", "dtype", "use_cpu_offload", "prompt", "image_size")
 
 
 def given(ctx: typer.Context) -> set[str]:
@@ -52,9 +65,7 @@ def generate(
     audio: Annotated[
         Path | None, typer.Option(help="speech of the person in the picture, for --preset hunyuan-avatar")
     ] = None,
-    image_size: Annotated[
-        int, typer.Option(help="short side of a video with speech, px")
-    ] = SpeakOptions().image_size,
+    image_size: Annotated[int, typer.Option(help="short side of a video with speech, px")] = SPEAK.image_size,
     save_path: Annotated[
         Path, typer.Option("--save-path", "--out", help="mp4 file, or folder for files named by their seeds")
     ] = Path("results"),
@@ -153,7 +164,55 @@ def _speech(preset: str, image: Path | None, audio: Path | None, written: set[st
         raise UserError(f"--audio: only --preset {SPEAKER} hears, not {preset}")
     if image is None or audio is None:
         raise UserError(f"--preset {SPEAKER}: needs --image, the speaker, and --audio, the speech")
-    useless = [f"--{name.replace('_', '-')}" for name in NOT_OF_SPEECH if name in written]
+    useless = [name for name in NOT_OF_SPEECH if name in written]
     if useless:
-        raise UserError(f"{', '.join(useless)}: means nothing with --audio, leave it out")
+        raise UserError(f"{_flags(useless)}: means nothing with --audio, leave it out")
     return image, audio
+
+
+def drive(ctx: typer.Context) -> bool:
+    """Do what `avatar drive` was asked, if it was asked of the audio release.
+
+    Returns:
+        Whether it was.
+
+    Raises:
+        UserError: as `avatar.run_audio_video.speak`, or options that mean nothing to the preset.
+    """
+    asked, written = ctx.params, given(ctx)
+    if asked["preset"] != SPEAKER:
+        useless = [name for name in NETS_OF_DRIVE if name in written]
+        if useless:
+            raise UserError(f"{_flags(useless)}: only of --preset {SPEAKER}, leave it out")
+        return False
+    known = {"ref", "audio", "out", "preset", "device", "force", "quiet", *OF_DRIVE, *NETS_OF_DRIVE}
+    if useless := sorted(written - known):
+        raise UserError(f"{_flags(useless)}: means nothing to --preset {SPEAKER}, leave it out")
+    for name in ("audio", "weights"):
+        if not asked[name]:
+            raise UserError(f"--preset {SPEAKER}: needs --{name}")
+    if len(asked["audio"]) > 1:
+        raise UserError(f"--audio: --preset {SPEAKER} moves one face, give one recording")
+    nets = NetOptions(
+        weights=asked["weights"],
+        preset=SPEAKER,
+        device=asked["device"],
+        dtype=asked["dtype"],
+        offload=asked["use_cpu_offload"],
+        loras=tuple(lora_strength(each) for each in asked["lora"] or ()),
+    )
+    try:
+        options = SpeakOptions(**{OF_DRIVE[name]: asked[name] for name in written & OF_DRIVE.keys()})
+    except UserError as error:  # by the option's name there
+        raise UserError(
+            str(error).replace("--infer-steps", "--steps").replace("--cfg-scale", "--guidance")
+        ) from error
+    from avatar.run_audio_video import speak
+
+    quiet, force = asked["quiet"], asked["force"]
+    speak(asked["ref"], Path(asked["audio"][0]), asked["out"], options, nets, force=force, quiet=quiet)
+    return True
+
+
+def _flags(names: Iterable[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)

@@ -182,3 +182,25 @@ def test_options_without_meaning_are_refused(
         run(checkpoints, *words, "--num-videos", 2, "--video-length", 129)
     with pytest.raises(UserError, match="--image-size 10: must be"):
         run(checkpoints, *words, "--image-size", 10)
+
+
+def test_drive_knows_the_release(checkpoints: Checkpoints, portrait: Path, tmp_path: Path) -> None:
+    def drive(*words: object) -> None:
+        result = CliRunner().invoke(app, ["drive", "--ref", str(portrait), *map(str, words)])
+        assert isinstance(result.exception, Exception), result.output
+        raise result.exception
+
+    hears = ("--preset", "hunyuan-avatar", "--audio", portrait, "--out", tmp_path / "talk.mp4")
+    weights = ("--weights", checkpoints("hunyuan-avatar"))
+    with pytest.raises(UserError, match="--preset hunyuan-avatar: needs --weights"):
+        drive(*hears)
+    with pytest.raises(UserError, match="--fps, --pose: means nothing to --preset hunyuan-avatar"):
+        drive(*hears, *weights, "--pose", portrait, "--fps", 30)
+    with pytest.raises(UserError, match="--weights, --prompt: only of --preset hunyuan-avatar"):
+        drive(*weights, "--prompt", "a man")
+    with pytest.raises(UserError, match="--guidance 200"):
+        drive(*hears, *weights, "--guidance", 200)
+    with pytest.raises(UserError, match=r"ckpts is not complete|no such folder"):
+        drive(*hears, "--weights", tmp_path / "ckpts")
+    with pytest.raises(UserError, match=r"astronaut\.png: the sound is damaged"):
+        drive(*hears, *weights)
