@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, NoReturn, TypeVar, cast
+from typing import Generic, NoReturn, TypeVar, cast
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ from avatar import weights
 from avatar.adapters.audio_dit import AudioDiTConfig
 from avatar.backbone.dit import DiT, DiTConfig
 from avatar.backbone.vae import CausalVAE
-from avatar.drivers.prompt_encoders import Folders, import_transformers
+from avatar.drivers.prompt_encoders import Folders, import_transformers, read_config
 from avatar.errors import UserError
 from avatar.releases import RELEASES, FileNames, Release
 from avatar.weight_files import MAP, locate
@@ -246,7 +246,7 @@ def _misfits(files: ReleaseFiles) -> list[str]:
     for name in ("condition_channels", "clean_first_frame", "guidance_embed"):
         if getattr(config, name) != getattr(wanted, name):
             problems.append(f"{dit.source}: {name} is {getattr(config, name)}, not {getattr(wanted, name)}")
-    language, clip = _config(files.encoders.language), _config(files.encoders.clip)
+    language, clip = read_config(files.encoders.language), read_config(files.encoders.clip)
     kind = "llama" if files.release.template.picture == "none" else "llava"
     if language.model_type != kind:
         problems.append(f"{files.encoders.language}: is {language.model_type}, not {kind}")
@@ -255,17 +255,7 @@ def _misfits(files: ReleaseFiles) -> list[str]:
         (files.encoders.clip, clip.get_text_config().hidden_size, config.pooled_dim),
     ]
     if files.whisper is not None and isinstance(config, AudioDiTConfig):
-        whisper = _config(files.whisper)
+        whisper = read_config(files.whisper)
         sizes.append((files.whisper, whisper.d_model, config.speech[2]))
         sizes.append((files.whisper, whisper.encoder_layers, config.speech[1] - 1))
     return problems + [f"{p}: size {has}, the DiT wants {wants}" for p, has, wants in sizes if has != wants]
-
-
-def _config(folder: Path) -> Any:
-    """The config that transformers reads in a folder, with its defaults."""
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # transformers raises many kinds
-        raise UserError(f"{folder / 'config.json'}: can not be read ({error})") from error

@@ -125,11 +125,13 @@ class PromptEncoder:
         self.template, self.device = template, device
         self.tokenizer = load_tokenizer(folders.language_tokenizer)
         self.clip_tokenizer = load_tokenizer(folders.clip_tokenizer)
-        self.clip = load_model(CLIPTextModel, folders.clip, dtype).to(device)
+        self.clip = load_model(CLIPTextModel, folders.clip, dtype, "clip", "clip_text_model").to(device)
         if template.picture == "none":
-            self.llava, self.language = None, load_model(LlamaModel, folders.language, dtype).to(device)
+            self.llava = None
+            self.language = load_model(LlamaModel, folders.language, dtype, "llama").to(device)
         else:
-            self.llava = load_model(LlavaForConditionalGeneration, folders.language, dtype).to(device).model
+            whole = load_model(LlavaForConditionalGeneration, folders.language, dtype, "llava")
+            self.llava = whole.to(device).model
             self.language = self.llava.language_model
 
     @torch.no_grad()
@@ -269,12 +271,32 @@ def load_tokenizer(folder: Path) -> Any:
         raise UserError(f"{folder}: no tokenizer that can be read ({_first_line(error)})") from error
 
 
-def load_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """A model of transformers from a folder's safetensors, in evaluation mode.
+def read_config(folder: Path) -> Any:
+    """What transformers knows of the model in a folder, with its defaults.
 
     Raises:
-        UserError: it can not be read, or some of its tensors are not there.
+        UserError: it can not be read.
     """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers raises many kinds
+        raise UserError(f"{folder}: no config.json that can be read ({_first_line(error)})") from error
+
+
+def load_model(kind: Any, folder: Path, dtype: torch.dtype, *types: str) -> Any:
+    """A model of transformers from a folder's safetensors, in evaluation mode.
+
+    Args:
+        types: what the folder's config may call its model; all without any.
+
+    Raises:
+        UserError: it can not be read, is of another type, or some of its tensors are not there.
+    """
+    found = read_config(folder).model_type
+    if types and found not in types:  # transformers would build the default model, of 7 B for Llama
+        raise UserError(f"{folder}: holds {found}, not {types[0]}")
     try:
         model, told = kind.from_pretrained(
             folder, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True

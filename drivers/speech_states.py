@@ -58,7 +58,7 @@ def speech_states(sound: NDArray[np.float32], folder: Path, frames: int) -> Spee
     import_transformers()
     from transformers import WhisperFeatureExtractor, WhisperModel
 
-    encoder = load_model(WhisperModel, folder, torch.float32).encoder
+    encoder = load_model(WhisperModel, folder, torch.float32, "whisper").encoder
     try:
         mels = WhisperFeatureExtractor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:

@@ -203,7 +203,7 @@ def test_folders_that_do_not_fit_are_named(checkpoints: Checkpoints, tmp_path: P
         UserError, match=r"clip does not fit CLIPTextModel: missing: .*final_layer_norm\.weight"
     ):
         PromptEncoder(replace(good, clip=broken), VIDEO, CPU, torch.float32)
-    with pytest.raises(UserError, match="text_encoder_2: not a LlamaModel"):
+    with pytest.raises(UserError, match="text_encoder_2: holds clip, not llama"):
         PromptEncoder(replace(good, language=good.clip), VIDEO, CPU, torch.float32)
 
 

@@ -49,5 +49,5 @@ def test_states_are_those_of_the_whole_encoder_piece_by_piece(checkpoints: Check
 
 
 def test_a_folder_without_whisper(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"{tmp_path}: not a WhisperModel"):
+    with pytest.raises(UserError, match=f"{tmp_path}: no config.json that can be read"):
         speech_states(np.zeros(RATE, np.float32), tmp_path, 25)
