@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from avatar import cli_drive, cli_machine, cli_signals
+from avatar import cli_drive, cli_generate, cli_machine, cli_signals
 from avatar.cli_drive import DEFAULT, option
 from avatar.cli_weights import app as weights_app
 from avatar.errors import UserError
@@ -24,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="One picture and a recording become a talking video.",
 )
+app.command()(cli_generate.generate)
 app.add_typer(weights_app, name="weights")
 app.add_typer(cli_signals.app, name="signals")
 for verb in (cli_machine.bench, cli_machine.plan, cli_machine.doctor):

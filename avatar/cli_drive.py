@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from avatar import cli_generate
 from avatar.options import DriveOptions, WhenShort
 
 DEFAULT = DriveOptions()
@@ -18,6 +19,7 @@ def option(name: str) -> Any:
 
 
 def drive(
+    ctx: typer.Context,
     ref: Annotated[Path, typer.Option(help="photo (png, jpeg, webp), or a video for its first frame")],
     audio: Annotated[
         list[str] | None, typer.Option(help="speech: wav, mp3, m4a, flac, ogg or a video; 1:FILE for face 1")
@@ -52,6 +54,25 @@ def drive(
         Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="where the nets run")
     ] = "auto",
     whisper: Annotated[str | None, typer.Option(help="another Whisper model: a size or a file")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="folder of public weights, for --preset hunyuan-avatar")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="what is to be seen, for hunyuan-avatar  [a person speaks]")
+    ] = None,
+    image_size: Annotated[
+        int, typer.Option(help="short side of the video in px, for hunyuan-avatar")
+    ] = cli_generate.SPEAK.image_size,
+    lora: Annotated[
+        list[str] | None, typer.Option(help="LoRA file, FILE or FILE:STRENGTH, for hunyuan-avatar")
+    ] = None,
+    dtype: Annotated[
+        Literal["bf16", "fp16", "fp32"], typer.Option(help="numbers of the DiT, for hunyuan-avatar")
+    ] = "bf16",
+    use_cpu_offload: Annotated[
+        bool,
+        typer.Option("--use-cpu-offload", help="only the net at work is on the device, for hunyuan-avatar"),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="replace an existing output file")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
@@ -60,6 +81,8 @@ def drive(
     --audio, --pose and --expression may be given several times. A number and a colon before the file say
     whom it moves in a photo of several people: --audio 0:a.wav --audio 1:b.wav; without, it is --face.
     """
+    if cli_generate.drive(ctx):
+        return
     options = DriveOptions(
         seed=seed,
         steps=steps,

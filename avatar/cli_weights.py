@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -41,7 +42,8 @@ def convert(
     out: Annotated[Path, typer.Argument(help="file or folder to write", show_default=False)],
     to: Annotated[Literal["avatar", "diffusers"], typer.Option(help="layout to write")] = "avatar",
     lora: Annotated[
-        list[str] | None, typer.Option(help="LoRA to merge, FILE or FILE=STRENGTH; may be repeated")
+        list[str] | None,
+        typer.Option(help="LoRA to merge, FILE, FILE=STRENGTH or FILE:STRENGTH; may be repeated"),
     ] = None,
     preset: Preset = None,
     key: Key = None,
@@ -49,7 +51,7 @@ def convert(
     """Write the same weights in another layout, LoRA files merged into them where asked for."""
     from avatar import weights
 
-    loras = [_strength(given) for given in lora or ()]
+    loras = [lora_strength(given) for given in lora or ()]
     found = weights.merge_loras(weights.load(path, preset, key), loras)
     weights.write(found, out, to)
     typer.echo(f"{path} -> {out}: {found.net.__name__}, layout {to}, sizes from {found.told_by}")
@@ -57,11 +59,18 @@ def convert(
         typer.echo(f"merged {file} by {strength:g}")
 
 
-def _strength(given: str) -> tuple[Path, float]:
-    name, equals, number = given.rpartition("=")
-    if not equals:
+def lora_strength(given: str) -> tuple[Path, float]:
+    """A LoRA's file and strength, written FILE, FILE=STRENGTH or FILE:STRENGTH.
+
+    Raises:
+        UserError: something behind the sign that is no number.
+    """
+    match = re.fullmatch(r"(.+)[=:]([^=:/\\]*)", given)
+    if match is None or Path(given).exists():
         return Path(given), 1.0
     try:
-        return Path(name), float(number)
+        return Path(match[1]), float(match[2])
     except ValueError as error:
-        raise UserError(f"--lora {given}: the strength after = must be a number") from error
+        raise UserError(
+            f"--lora {given}: the strength after {given[len(match[1])]} must be a number"
+        ) from error

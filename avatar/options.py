@@ -29,10 +29,23 @@ def _exactly(value: Any) -> Fraction | None:
         raise UserError(f"--seconds {value}: must be a number") from error
 
 
-class DriveOptions(BaseModel):
-    """Options of `avatar drive` and `Animator.drive`; a wrong value raises a UserError that names it."""
+class Options(BaseModel):
+    """Options of a verb; a wrong value raises a UserError that names it.
+
+    Each kind repeats `__init__`, without which type checkers would want every option and its exact type.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise UserError(_explain(error, type(self))) from error
+
+
+class DriveOptions(Options):
+    """Options of `avatar drive` and `Animator.drive`."""
 
     seed: int = Field(0, ge=0, lt=2**63, description="same seed, same frames")
     steps: int = Field(1, ge=1, le=100, description="sampling steps")
@@ -55,18 +68,15 @@ class DriveOptions(BaseModel):
     )
 
     def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise UserError(_explain(error)) from error
+        super().__init__(**values)
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, kind: type[Options]) -> str:
     """One line for the first thing wrong."""
     first = error.errors()[0]
     name = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, DriveOptions.model_fields, 1, 0.0)[0]
+        near = difflib.get_close_matches(name, kind.model_fields, 1, 0.0)[0]
         return f"unknown option {name!r}, did you mean {near!r}?"
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])

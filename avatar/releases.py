@@ -1,7 +1,7 @@
 """The public HunyuanVideo releases as data: sizes of their nets and the settings they are sampled with.
 
-All figures are those of the public repositories (sections 1, 2, 5 and 6 of the reference). How their weights
-are read is in docs/public-weights.md.
+All figures and words are those of the public repositories (sections 1, 2, 4, 5 and 6 of the reference). How
+their weights are read is in docs/public-weights.md.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from avatar.adapters.audio_dit import AudioDiT, AudioDiTConfig
 from avatar.backbone.causal import Kernel
 from avatar.backbone.dit import DiT, DiTConfig
 from avatar.backbone.vae_nets import VAEConfig
+from avatar.drivers import prompt_encoders
+from avatar.drivers.prompt_encoders import Template
 
 FULL: Kernel = (3, 3, 3)
 
@@ -44,12 +46,33 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FileNames:
+    """Folders of a release as it is published, below one folder that is mostly called `ckpts`."""
+
+    dit: str
+    vae: str
+    language: str
+    clip: str = "text_encoder_2"
+    whisper: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Release:
-    """Nets that were published together, and how they are sampled."""
+    """Nets that were published together, and how they are sampled.
+
+    Attributes:
+        template: in which the language model reads a prompt.
+        prompt_prefix: put before every prompt.
+        negative_prompt: of classifier-free guidance, where the user has none.
+    """
 
     vae: VAEConfig
     dit: DiTConfig
     sampling: Sampling
+    files: FileNames
+    template: Template
+    prompt_prefix: str = ""
+    negative_prompt: str
 
     @property
     def net(self) -> type[DiT]:
@@ -72,20 +95,41 @@ _SIZES: dict[str, Any] = {
     "pooled_dim": 768,
 }
 
+_TEXT_FILES = FileNames(
+    dit="hunyuan-video-t2v-720p/transformers", vae="hunyuan-video-t2v-720p/vae", language="text_encoder"
+)
+_IMAGE_FILES = FileNames(
+    dit="hunyuan-video-i2v-720p/transformers", vae="hunyuan-video-i2v-720p/vae", language="text_encoder_i2v"
+)
+_UNWANTED = (
+    "Aerial view, aerial view, overexposed, low quality, deformation, a poor composition, bad hands, "
+    "bad teeth, bad eyes, bad limbs, distortion"
+)
+_UNWANTED_OF_IMAGES = "deformation, a poor composition and deformed video, bad teeth, bad eyes, bad limbs"
+
 TEXT = Release(
     vae=_VAE,
     dit=DiTConfig(**_SIZES, guidance_embed=True),
     sampling=Sampling(shift=7.0, embedded_guidance=6.0, fps=24),
+    files=_TEXT_FILES,
+    template=prompt_encoders.VIDEO,
+    negative_prompt=_UNWANTED,
 )
 IMAGE = Release(
     vae=_VAE,
     dit=replace(TEXT.dit, clean_first_frame=True),
     sampling=Sampling(shift=7.0, embedded_guidance=6.0, fps=24, image_share=0.001),
+    files=_IMAGE_FILES,
+    template=prompt_encoders.IMAGE,
+    negative_prompt=_UNWANTED_OF_IMAGES,
 )
 IMAGE_CONCAT = Release(
     vae=_VAE,
     dit=replace(TEXT.dit, condition_channels=17, guidance_embed=False),
     sampling=Sampling(shift=7.0, embedded_guidance=None, fps=24, image_share=0.001, dropped_frames=4),
+    files=_IMAGE_FILES,
+    template=prompt_encoders.IMAGE_CONCAT,
+    negative_prompt=_UNWANTED_OF_IMAGES,
 )
 AVATAR = Release(
     vae=_VAE,
@@ -99,6 +143,10 @@ AVATAR = Release(
         motion_values=4,
     ),
     sampling=Sampling(shift=5.0, embedded_guidance=None, guidance=7.5, fps=25),
+    files=replace(_TEXT_FILES, language="llava_llama_image", whisper="whisper-tiny"),
+    template=prompt_encoders.SPEAKER,
+    prompt_prefix="Authentic, Realistic, Natural, High-quality, Lens-Fixed, ",
+    negative_prompt=f"{_UNWANTED}, blurring, Lens changes",
 )
 
 RELEASES = {

@@ -35,12 +35,12 @@ def notes(console: Console) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def bar(console: Console) -> Progress:
-    """A progress bar that counts frames; a quiet console shows none."""
+def bar(console: Console, what: str = "frames") -> Progress:
+    """A progress bar that counts frames or something else; a quiet console shows none."""
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("frames,"),
+        TextColumn(f"{what},"),
         TimeRemainingColumn(),
         TextColumn("left"),
     )

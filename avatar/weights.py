@@ -24,6 +24,7 @@ from avatar.adapters.audio_dit import AudioDiT, AudioDiTConfig
 from avatar.backbone import checkpoint, diffusers_config
 from avatar.backbone.diffusers_keys import from_diffusers, to_diffusers
 from avatar.backbone.dit import DiT, DiTConfig
+from avatar.backbone.dit_sizes import sizes_from
 from avatar.backbone.vae import CausalVAE
 from avatar.backbone.vae_nets import VAEConfig
 from avatar.errors import UserError
@@ -109,14 +110,14 @@ def load(path: str | Path, preset: str | None = None, key: str | None = None) ->
             return _vae(files, tensors, preset)
         if any(name.startswith("x_embedder.") for name in tensors):
             return _diffusers_dit(files, tensors, preset)
+        if any(name.startswith("img_in.") for name in tensors):
+            return Weights(files.path, "original", *_by_preset(tensors, preset), tensors)
     except UserError:
         raise
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
-    if not any(name.startswith("img_in.") for name in tensors):
-        some = ", ".join(sorted(tensors)[:3])
-        raise UserError(f"{path}: neither a DiT nor a VAE that is known; it has {some}, ...")
-    return Weights(files.path, "original", *_by_preset(tensors, preset), tensors)
+    some = ", ".join(sorted(tensors)[:3])
+    raise UserError(f"{path}: neither a DiT nor a VAE that is known; it has {some}, ...")
 
 
 def _diffusers_dit(files: Files, tensors: dict[str, Tensor], preset: str | None) -> Weights:
@@ -130,7 +131,31 @@ def _diffusers_dit(files: Files, tensors: dict[str, Tensor], preset: str | None)
 def _by_preset(tensors: Mapping[str, Tensor], preset: str | None) -> tuple[DiTConfig, str]:
     """Config of a preset, and how it was chosen. Equal sizes can not tell text from image by tokens."""
     name = preset or _nearest(tensors)
-    return RELEASES[name].dit, f"preset {name}" + ("" if preset else ", which fits best")
+    told_by, config = f"preset {name}" + ("" if preset else ", which fits best"), RELEASES[name].dit
+    sized = _sized(tensors, config)
+    return sized, told_by + ("" if sized is config else ", at the width and depth of its tensors")
+
+
+def _sized(tensors: Mapping[str, Tensor], config: DiTConfig) -> DiTConfig:
+    """The config itself, or for tensors of another width, which no file tells, one of their sizes."""
+    entry = tensors.get("img_in.proj.weight")
+    if entry is None or entry.shape[0] == config.hidden:
+        return config
+    try:
+        config = sizes_from(tensors, config)
+    except ValueError:
+        return config  # `differences` then names all that is missing
+    told = [tensors.get(name) for name in ("audio_proj.proj1.weight", "audio_adapter_blocks.0.to_q.weight")]
+    if not isinstance(config, AudioDiTConfig) or told[0] is None or told[1] is None:
+        return config
+    positions, states, _ = config.speech
+    return replace(
+        config,
+        speech=(positions, states, told[0].shape[1] // (positions * states)),
+        speech_width=told[0].shape[0],
+        speech_attention=told[1].shape[0],
+        speech_blocks=tuple(range(1, config.double_blocks, 2)),
+    )
 
 
 def _vae(files: Files, tensors: dict[str, Tensor], preset: str | None) -> Weights:
@@ -262,7 +287,7 @@ def _nearest(tensors: Mapping[str, Tensor]) -> str:
     """The preset with the fewest differences; the first of several. Sizes decide, not values."""
 
     def distance(name: str) -> int:
-        expected = _expected(RELEASES[name].dit)
+        expected = _expected(_sized(tensors, RELEASES[name].dit))
         same = sum(n in tensors and tensors[n].shape == v.shape for n, v in expected.items())
         return len(expected) + len(tensors) - 2 * same
 

@@ -304,7 +304,8 @@ class DiT(nn.Module):
             x: (B, C, T, H, W), noisy latents.
             time: (B,), 0..1000.
             condition: (B, condition channels, T, H, W).
-            text: (B, L, text channels), with `text_mask` (B, L), True for tokens that count.
+            text: (B, L, text channels), with `text_mask` (B, L), True for tokens that count. The refiner
+                looks at just these; the blocks look at as many, from the first token on.
             pooled: (B, pooled channels).
             guidance: (B,), the distilled guidance scale.
             scalars: (B, count) in about [0, 1]; None leaves them out.

@@ -140,11 +140,9 @@ class TextRefiner(nn.Module):
 
 
 def without_padding(text: Tensor, mask: Tensor | None) -> tuple[Tensor, list[int] | None]:
-    """Text tokens (B, L, C) that count, moved to the front and cut to the longest sample's, and how many each
-    sample has; None where all have the same number. Their order may change: they have no positions."""
+    """Text tokens (B, L, C) cut to the longest sample's, and how many of each sample count, from the first on;
+    None where all have the same number. That is what variable-length attention does with a mask."""
     if mask is None or mask.all():
         return text, None
     counts = mask.sum(1).tolist()
-    order = mask.int().argsort(dim=1, descending=True, stable=True)[:, : max(counts)]
-    kept = text.gather(1, order[..., None].expand(-1, -1, text.shape[2]))
-    return kept, counts if min(counts) < max(counts) else None
+    return text[:, : max(counts)], counts if min(counts) < max(counts) else None

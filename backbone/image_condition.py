@@ -1,7 +1,8 @@
-"""A picture as the first frame of a video: its latents held in place, or joined on the channel axis.
+"""A picture as the first frame of a video, or one more as its last: held in place, or joined on the channels.
 
-Both are the ways of the public image-to-video weights; `image` is always the mean of the VAE's posterior,
-scaled. Shape legend: B batch, C channels, T latent frames, h w latent height and width.
+The first frame is given in both ways of the public image-to-video weights, the last one on the channels only
+(section 2.6 of the design). `image` is always the mean of the VAE's posterior, scaled. Shape legend: B batch,
+C channels, T latent frames, h w latent height and width.
 """
 
 import torch
@@ -11,18 +12,27 @@ from torch import Tensor
 from avatar.backbone.flow import Velocity
 
 
-def concat_condition(image: Tensor, frames: int) -> Tensor:
-    """What `DiT` gets beside the noisy latents: the picture in frame 0, nothing after it, and a mask.
+def concat_condition(image: Tensor, frames: int, last: Tensor | None = None) -> Tensor:
+    """What `DiT` gets beside the noisy latents: the pictures where they belong, nothing else, and a mask.
 
     Args:
-        image: (B, C, 1, h, w).
+        image: (B, C, 1, h, w), the first frame.
         frames: of the video, in latents.
+        last: (B, C, 1, h, w), the last frame; None leaves it to the net.
 
     Returns:
-        (B, C + 1, T, h, w); the last channel is 1 in frame 0 and 0 elsewhere.
+        (B, C + 1, T, h, w); the last channel is 1 in frames that are given and 0 elsewhere.
+
+    Raises:
+        ValueError: two pictures for one frame.
     """
     known = torch.cat([image, torch.ones_like(image[:, :1])], dim=1)
-    return F.pad(known, (0, 0, 0, 0, 0, frames - 1))
+    if last is None:
+        return F.pad(known, (0, 0, 0, 0, 0, frames - 1))
+    if frames < 2:
+        raise ValueError("a first and a last frame need two latent frames")
+    end = torch.cat([last, torch.ones_like(last[:, :1])], dim=1)
+    return torch.cat([F.pad(known, (0, 0, 0, 0, 0, frames - 2)), end], dim=2)
 
 
 def hold_first(velocity: Velocity, image: Tensor) -> Velocity:

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import wave
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,6 +74,28 @@ def convert(source: Path, target: Path, *options: str) -> Path:
 def speech() -> Path:
     """The example recording, 5.3 s."""
     return Path(__file__).parents[1] / "docs" / "example" / "talk.wav"
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folder of a public release at a reduced width, by its preset; written when first asked for."""
+    from avatar.recipes import tiny_hunyuan
+
+    root = tmp_path_factory.mktemp("checkpoints")
+
+    def written(preset: str) -> Path:
+        if not (root / preset).exists():
+            tiny_hunyuan.write(root / preset, preset)
+        return root / preset
+
+    return written
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own, in place of the user's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 class Told(NamedTuple):

@@ -27,7 +27,7 @@ from avatar.backbone.vae import CausalVAE
 from avatar.cli import app
 from avatar.cli_weights import app as weights_app
 from avatar.errors import UserError
-from avatar.releases import RELEASES, Release
+from avatar.releases import RELEASES
 
 Tensors = dict[str, Tensor]
 
@@ -211,7 +211,7 @@ def test_there_and_back(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPat
 def test_types_are_kept(tmp_path: Path) -> None:
     tensors = {n: v.bfloat16() if v.dim() > 1 else v for n, v in dits("plain")[0].state_dict().items()}
     path = original(tmp_path / "mixed.pt", tensors)
-    RELEASES["plain"] = Release(vae=VAE, dit=DIT, sampling=RELEASES["hunyuan"].sampling)
+    RELEASES["plain"] = replace(RELEASES["hunyuan"], vae=VAE, dit=DIT)
     try:
         weights.write(weights.load(path), tmp_path / "out.safetensors", "avatar")
     finally:
