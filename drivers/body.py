@@ -82,18 +82,23 @@ class BodyStage:
         furthest = float(away.max(initial=0.0))
         return furthest if furthest > REST else 0.0
 
-    def __call__(self, sheet: Pixels, posed: Array, head: Wide | None) -> Pixels:
+    def __call__(
+        self, sheet: Pixels, posed: Array, head: Wide | None, picture: Pixels | None = None
+    ) -> Pixels:
         """The frame (H, W, 3).
 
         Args:
             sheet: with its face animated, (H, W, 4).
             posed: the keypoints of this moment, (134, 2), px.
             head: where the head goes, affine (2, 3), px; None leaves it on its neck.
+            picture: what is around the person, (H, W, 3); the photo if not given.
         """
         points = posed.astype(np.float64)
         move = self.trunk.carried(points) if head is None else head
         zoom = float(np.sqrt(abs(np.linalg.det(move[:, :2])))) ** 0.5
         out = self.cutout.plate.copy()
+        if picture is not None:
+            np.copyto(out, picture, where=self.cutout.around)
         cells = self.trunk(points, move, zoom)
         box = self.trunk.shown(cells)
         source = self.trunk.enlarged(cells, box)

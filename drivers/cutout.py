@@ -51,11 +51,13 @@ class Cutout:
 
     Attributes:
         plate: what is behind the person, (H, W, 3).
+        around: what of it is the photo's own, (H, W, 1).
         sheet: head and trunk, RGB and matte, (H, W, 4).
         arms: pieces of each arm, from the shoulder on.
     """
 
     plate: Pixels
+    around: Flags
     sheet: Pixels
     arms: tuple[tuple[Piece, ...], ...]
 
@@ -66,7 +68,8 @@ def cut(photo: Pixels, matte: Array, body: Body) -> Cutout:
     grow = 2 * max(3, round(HALO * max(height, width))) + 1
     person = matte > TRACE
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (grow, grow))
-    plate = _levels(fill(photo, cv2.dilate(person.astype(np.uint8), disc) > 0))
+    hole = cv2.dilate(person.astype(np.uint8), disc) > 0
+    plate = _levels(fill(photo, hole))
 
     trunk = trunk_distance(body, (width, height))
     centres = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), -1)
@@ -86,7 +89,7 @@ def cut(photo: Pixels, matte: Array, body: Body) -> Cutout:
     free = cv2.GaussianBlur((gone & (removed | (matte < SOLID))).astype(np.float32), (0, 0), 0.8)
     covered = np.where(inside, np.maximum(matte, removed), matte * (1 - free))
     colours = fill(photo, (matte < SOLID) | gone)
-    return Cutout(plate=plate, sheet=_layer(colours, covered), arms=tuple(arms))
+    return Cutout(plate=plate, around=~hole[..., None], sheet=_layer(colours, covered), arms=tuple(arms))
 
 
 def trunk_distance(body: Body, size: tuple[int, int]) -> Array:

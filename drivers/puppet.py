@@ -33,7 +33,7 @@ NECK, HALF = 0.5, 1.05
 CAPSULE, CROWN, HEAD_RADIUS = 0.42, 1.4, 0.45
 NECK_FROM, NECK_TO = 0.1, 1.0
 PIT = 0.3  # face heights below the line of the shoulders, where the chest moves stiffly
-BELOW = 8.0  # from the head through the neck, how far on the spine reaches
+BROAD, BELOW = 0.75, 20.0  # shoulder widths, half the width of the torso; how many of these it reaches down
 DRIFT = 0.1  # shoulder widths that hips must move by to be followed: detectors let them drift
 WAIST = (
     0.3,
@@ -170,9 +170,11 @@ class Trunk:
         scale = float(np.sqrt(abs(np.linalg.det(head[:, :2]))))
         near = np.maximum(segment_distance(x, low, high)[0] - HEAD_RADIUS * scale * body.height, 0)
         pit = apply(chest, np.mean(self.ends, 0) - PIT * up)
-        below = pit + BELOW * (pit - low)
-        lines = ((ends[0], pit), (pit, ends[1]), (pit, below))
-        far = np.min([segment_distance(x, *line)[0] for line in lines], 0) + 0.02 * body.height
+        # The torso is as broad as this capsule, which hangs from the pit of the neck.
+        down, broad = (pit - low) / max(float(np.hypot(*(pit - low))), 1e-6), BROAD * body.unit * scale
+        torso = segment_distance(x, pit + broad * down, pit + BELOW * broad * down)[0] - broad
+        lines = [segment_distance(x, end, pit)[0] for end in ends]
+        far = np.min([*lines, np.maximum(torso, 0)], 0) + 0.02 * body.height
         share = _smoothstep(far / (near + far), NECK_FROM, NECK_TO)[..., None]
         back = back + share * (apply(inverse(head), x) - back)
         return (back - 0.5).astype(np.float32)
