@@ -12,12 +12,14 @@ from avatar.drivers.audio_signal import AudioSignal, Recording
 from avatar.drivers.expression import ExpressionSignal
 from avatar.drivers.face import Face, extract, head_crop
 from avatar.drivers.pose import PoseSignal
+from avatar.drivers.retarget import retarget
 from avatar.drivers.speech import SpeechDriver
 from avatar.inputs import Driver
-from avatar.mixing import Mixer
+from avatar.mixing import Mixer, fitted
 from avatar.options import DriveOptions
 from avatar.render import Frame, Nets, Renderer, Sampling
 from avatar.voice import Voice, idle, speak
+from avatar.whole import MOVED, WholeBody, reference_pose
 from avatar.windows import Motion
 
 Pixels = NDArray[np.uint8]
@@ -59,13 +61,28 @@ class Actor:
         sounds = [signal for signal in signals if isinstance(signal, AudioSignal | Recording)]
         sounds = [sound for sound in sounds if sound.strength.any()]  # at strength 0 it is as if not there
         self.voice = Voice(sounds, options.fps, frames) if sounds else None
+        landmarks = face.landmarks * (self.compositor.crop.side / crop.side)
+        moving = [
+            signal
+            for signal in signals
+            if isinstance(signal, PoseSignal) and signal.mask & MOVED and signal.strength.any()
+        ]
+        if moving:
+            reference = reference_pose(self.compositor.photo, landmarks)
+            moving = [retarget(signal, reference) for signal in moving]
         self.mixer = Mixer(
             self.renderer.driven.mesh,
-            [signal for signal in signals if isinstance(signal, ExpressionSignal | PoseSignal)],
+            [*(signal for signal in signals if isinstance(signal, ExpressionSignal)), *moving],
             fps=options.fps,
             frames=frames,
             when_short=options.when_short,
+            whole=True,
         )
+        self.body: WholeBody | None = None
+        if moving:
+            poses = [fitted(signal, options.fps, frames, options.when_short) for signal in moving]
+            mesh = self.renderer.driven.mesh
+            self.body = WholeBody(self.compositor, landmarks, mesh, CROP, reference, poses, self.mixer.heads)
 
     def __iter__(self) -> Iterator[Frame]:
         options = self.options
@@ -79,6 +96,12 @@ class Actor:
             schedules=schedules,
         )
         return self.renderer(self.motion(), sampling)
+
+    def show(self, number: int, part: Frame, frame: Pixels) -> Pixels:
+        """Put the face, and the body if a pose moves it, into frame number `number` (H, W, 3)."""
+        if self.body is None:
+            return self.compositor(part.flow, part.mask, part.rgb, part.shade, frame)
+        return self.body(number, part, frame)
 
     def motion(self) -> Iterator[Motion]:
         """Motion of all frames: that of the speech or of an idle face, with the signals added."""

@@ -94,6 +94,7 @@ class Compositor:
             rgb: (3, h, w) in [-1, 1].
             shade: (3, h, w), added to the moved photo, in the same units.
             picture: what is moved, (H, W, 3): the frame with other faces already in it; None: the photo.
+                A fourth channel, a matte, is moved with it.
         """
         still = self.photo if picture is None else picture
         fade = self._fade(mask.shape[0])
@@ -108,8 +109,8 @@ class Compositor:
         if rows.size:
             box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
             drawn = self._enlarge(rgb.transpose(1, 2, 0), cv2.INTER_CUBIC)[box] * 127.5 + 127.5
-            below = moved[box] + 127.5 * light[box]
-            moved[box] = (below + share[box] * (drawn - below) + 0.5).clip(0, 255)
+            below = moved[box][..., :3] + 127.5 * light[box]
+            moved[box][..., :3] = (below + share[box] * (drawn - below) + 0.5).clip(0, 255)
         frame = still.copy()
         frame[self.region] = moved
         return frame

@@ -16,6 +16,7 @@ from avatar.drivers.mesh import ReferenceMesh
 from avatar.drivers.mix import add_expressions, add_poses
 from avatar.drivers.pose import PoseSignal
 from avatar.drivers.signal import Signal
+from avatar.drivers.split import turned_only
 from avatar.errors import UserError
 from avatar.options import WhenShort
 
@@ -54,6 +55,7 @@ class Mixer:
         signals: with their own strengths and masks, of any length and frame rate.
         fps, frames: of the video.
         when_short: see `fitted`.
+        whole: whether `avatar.whole` moves the person, so that only yaw and pitch of a pose are the face's.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class Mixer:
         fps: Fraction,
         frames: int,
         when_short: WhenShort,
+        whole: bool = False,
     ) -> None:
+        self.whole = whole
         self.rest, self.own = mesh.rest, np.zeros_like(mesh.rest)
         self.expressions: list[ExpressionSignal] = []
         self.heads: list[HeadSignal] = []
@@ -72,8 +76,8 @@ class Mixer:
             if isinstance(signal, ExpressionSignal):
                 self.expressions.append(fitted(signal, fps, frames, when_short))
             elif "head" in signal.mask:
-                whole = fitted(signal.smoothed(), fps, frames, when_short)
-                self.heads.append(HeadSignal.of_pose(whole, mesh.basis))
+                smooth = fitted(signal.smoothed(), fps, frames, when_short)
+                self.heads.append(HeadSignal.of_pose(smooth, mesh.basis))
         if any(signal.absolute for signal in self.expressions):
             self.own = ExpressionReader()(mesh.landmarks[None])[0]
 
@@ -86,4 +90,6 @@ class Mixer:
         part = np.arange(first, first + len(curves))
         shown = [signal.at_rows(part) for signal in self.expressions]
         turned = [(signal.head[part], signal.strength[part]) for signal in self.heads]
+        if self.whole:
+            turned = [(turned_only(head), strength) for head, strength in turned]
         return add_expressions(curves, shown, self.own, self.rest, speech), add_poses(head, turned)

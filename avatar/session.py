@@ -99,10 +99,10 @@ class DriveSession:
         return signal.scaled(getattr(self.options, f"{signal.KIND}_scale"))
 
     def __iter__(self) -> Iterator[Pixels]:
-        for parts in zip(*self.actors, strict=True):
+        for number, parts in enumerate(zip(*self.actors, strict=True)):
             frame = self.photo
             for actor, part in zip(self.actors, parts, strict=True):
-                frame = actor.compositor(part.flow, part.mask, part.rgb, part.shade, frame)
+                frame = actor.show(number, part, frame)
             yield frame
 
     def save(

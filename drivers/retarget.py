@@ -2,7 +2,9 @@
 
 The skeleton is a tree that grows from the neck. Every link keeps the direction that it has in the driver and
 is scaled by what the reference's link is to the driver's; the neck moves by the driver's way, scaled. In the
-first frame that shows it, it is where the reference has it. Shapes: T frames, 134 keypoints.
+first frame that shows it, it is where the reference has it. The trunk is compared in the frame in which the
+driver stands most like the reference, so that a person who drives themselves is not scaled at all. A limb of
+the reference that is shorter than the trunk says points at the camera. Shapes: T frames, 134 keypoints.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ Link = tuple[int, int]  # parent, child
 
 NECK, NOSE = INDEX["neck"], INDEX["nose"]
 EXTENT = 90  # percentile over time of a length in the picture: that of a limb that lies across the view
-WORST = 2.0  # a part's ratio is the body's within this factor; beyond, its limb points at the camera
+# How far the ratio of a part may be from the body's; a limb can look too short and never too long.
+TRUNK_RANGE, LIMB_RANGE = (0.67, 1.5), (1.0, 1.5)
 
 
 def _sides(parent: str, child: str) -> tuple[Link, ...]:
@@ -54,6 +57,14 @@ SHAPES: dict[str, tuple[tuple[Link, ...], ...]] = {
         for side in ("left", "right")
     ),
 }
+
+
+TRUNK = ("neck", "shoulders", "torso", "head")
+FIGURE = (
+    NOSE,
+    NECK,
+    *(INDEX[f"{side}_{part}"] for side in ("left", "right") for part in ("shoulder", "hip")),
+)
 
 
 def retarget(driver: PoseSignal, reference: PoseSignal) -> PoseSignal:
@@ -92,26 +103,66 @@ def retarget(driver: PoseSignal, reference: PoseSignal) -> PoseSignal:
 
 
 def _ratios(points: Array, seen: Flags, own: Array, own_seen: Flags) -> dict[str, float]:
-    """Reference / driver of every part's length; "body" is the middle one of the limbs'."""
+    """Reference / driver of every part's length; "body" is the middle one of the trunk's."""
     found: dict[str, float] = {}
+    alike = _most_alike(points, seen, own, own_seen)
     for name, limb in LIMBS.items():
-        pairs = [(_length(own[None], own_seen[None], link), _length(points, seen, link)) for link in limb]
-        both = [(mine, theirs) for mine, theirs in pairs if mine > 0 and theirs > 0]
-        if both:
-            found[name] = sum(mine for mine, _ in both) / sum(theirs for _, theirs in both)
+        mine = [_length(own[None], own_seen[None], link) for link in limb]
+        theirs = [_length(points[alike], seen[alike], link) for link in limb] if name in TRUNK else [0.0]
+        if not any(a > 0 and b > 0 for a, b in zip(mine, theirs, strict=False)):
+            theirs = [_length(points, seen, link) for link in limb]
+        if (
+            name in TRUNK
+        ):  # both sides are seen by the same light, of limbs the longer one is nearer the truth
+            both = [(a, b) for a, b in zip(mine, theirs, strict=True) if a > 0 and b > 0]
+            mine, theirs = [sum(a for a, _ in both)], [sum(b for _, b in both)]
+        if max(mine) > 0 and max(theirs) > 0:
+            found[name] = max(mine) / max(theirs)
     for name, parts in SHAPES.items():
-        spreads = [_spread_ratio(points, seen, own, own_seen, [child for _, child in part]) for part in parts]
+        spreads = []
+        for part in parts:
+            children = [child for _, child in part]
+            near = (
+                _spread_ratio(points[alike], seen[alike], own, own_seen, children) if name in TRUNK else 0.0
+            )
+            spreads.append(near or _spread_ratio(points, seen, own, own_seen, children))
         if known := [ratio for ratio in spreads if ratio > 0]:
             found[name] = float(np.mean(known))
     if not found:
         raise UserError(
             "pose and reference have no limb and no face in common, their sizes can not be compared"
         )
-    body = float(np.median([found[name] for name in LIMBS if name in found] or [*found.values()]))
-    names = (*LIMBS, *SHAPES)
+    sizes = [found[name] for name in TRUNK if name in found and name in LIMBS]
+    body = float(np.median(sizes or [*found.values()]))
+    ranges = {name: TRUNK_RANGE if name in TRUNK else LIMB_RANGE for name in (*LIMBS, *SHAPES)}
     return {"body": body} | {
-        name: float(np.clip(found.get(name, body), body / WORST, body * WORST)) for name in names
+        name: float(np.clip(found.get(name, body), body * low, body * high))
+        for name, (low, high) in ranges.items()
     }
+
+
+def _most_alike(points: Array, seen: Flags, own: Array, own_seen: Flags) -> slice:
+    """The frame whose trunk, moved, turned and scaled, is most like the reference's, among those that show
+    most of its points; all frames if none shows two."""
+    shared = seen & own_seen
+    shared[:, [point for point in range(shared.shape[1]) if point not in FIGURE]] = False
+    counts = shared.sum(1)
+    if counts.max() < 2:
+        return slice(None)
+    left = np.full(len(points), np.inf)
+    for t in np.flatnonzero(counts == counts.max()):
+        here = shared[t]
+        mine, theirs = (_plane(own[here]), _plane(points[t, here]))
+        scale = np.vdot(theirs, mine) / max(float(np.vdot(theirs, theirs).real), 1e-9)
+        left[t] = np.linalg.norm(mine - scale * theirs) / max(float(np.linalg.norm(mine)), 1e-9)
+    best = int(left.argmin())
+    return slice(best, best + 1)
+
+
+def _plane(points: Array) -> NDArray[np.complex128]:
+    """Points (n, 2) about their mean as complex numbers, so that a turn and a scale are one factor."""
+    about = points - points.mean(0)
+    return about[:, 0] + 1j * about[:, 1].astype(np.complex128)
 
 
 def _length(points: Array, seen: Flags, link: Link) -> float:

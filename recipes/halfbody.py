@@ -1,7 +1,10 @@
 """Half-body films of people who do not exist, their joints known exactly: the truth for the pose detectors.
 
     python -m avatar.recipes.halfbody --people 6 --frames 50
+    python -m avatar.recipes.halfbody --people 6 --frames 50 --first-seed 100 --drive
 
+The second command also lets every film drive its own first frame, as `avatar drive --pose` does, and says how
+near the result comes to the film.
 Anny's whole body in plain colours moves its arms, its head and itself before a still camera. Left and right
 are the person's. The films are for measuring, nothing is trained on them. Anny's code is Apache-2.0, its
 shapes are CC0.
@@ -11,8 +14,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
-from typing import Annotated, Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -25,6 +31,9 @@ from avatar.drivers.skeleton import INDEX, SEEN
 from avatar.recipes.acting import smooth_walk
 from avatar.recipes.people import view_axes
 from avatar.recipes.render import Camera, Screen, draw_triangles, merge_samples, vertex_normals
+
+if TYPE_CHECKING:
+    from avatar.animator import Animator
 
 Array = NDArray[np.float32]
 
@@ -206,6 +215,28 @@ def share_found(film: Film, keypoints: Array, scores: Array) -> dict[str, float]
     }
 
 
+def reenact(film: Film, animator: Animator) -> NDArray[np.uint8]:
+    """The first frame of a film driven by the film, (T, 512, 512, 3)."""
+    from PIL import Image
+
+    from avatar.options import DriveOptions
+    from avatar.writer import VideoWriter
+
+    with TemporaryDirectory() as folder:
+        photo, clip = Path(folder) / "photo.png", Path(folder) / "film.mp4"
+        Image.fromarray(film.frames[0]).save(photo)
+        with VideoWriter(clip, size=(SIDE, SIDE), fps=Fraction(FPS)) as writer:
+            for frame in film.frames:
+                writer.write(frame)
+        return np.stack([*animator.session(photo, None, DriveOptions(), pose=clip)])
+
+
+def psnr(frames: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
+    """dB, the mean over all frames but the first, which is the reference."""
+    errors = [((a.astype(np.float64) - b) ** 2).mean() for a, b in zip(frames[1:], truth[1:], strict=True)]
+    return float(np.mean(-10 * np.log10(np.array(errors) / 255**2)))
+
+
 def main(
     people: Annotated[int, typer.Option(help="how many people")] = 6,
     frames: Annotated[int, typer.Option(help="frames of each, 25 a second")] = 50,
@@ -213,10 +244,17 @@ def main(
     sheet: Annotated[
         str | None, typer.Option(help="picture of every film's middle frame, to be written")
     ] = None,
+    drive: Annotated[bool, typer.Option("--drive", help="let every film drive its first frame")] = False,
 ) -> None:
     """Print how many joints MediaPipe finds, and how fast."""
     detector = BlazePose()
     shares, seconds, used, shown = [], 0.0, 0.0, []
+    gains, followed = [], []
+    animator = None
+    if drive:
+        from avatar.animator import Animator
+
+        animator = Animator.from_pretrained("mini")
     for seed in range(first_seed, first_seed + people):
         film = render_film(seed, frames)
         shown.append(film.frames[frames // 2])
@@ -224,14 +262,36 @@ def main(
         found = follow(film.frames, detector, FPS)
         seconds, used = seconds + time.monotonic() - began, used + time.process_time() - worked
         shares.append(share_found(film, found.keypoints, found.scores))
-        print(f"person {seed}: " + ", ".join(f"{name} {share:.2f}" for name, share in shares[-1].items()))
+        print(f"person {seed}: " + _listed(shares[-1]))
+        if animator is not None:
+            made = reenact(film, animator)
+            still, moved = (
+                psnr(np.broadcast_to(film.frames[:1], film.frames.shape), film.frames),
+                psnr(made, film.frames),
+            )
+            gains.append(moved - still)
+            output, places = follow(made, detector, FPS), [INDEX[name] for name in JOINTS]
+            driver = Film(film.frames, found.keypoints[:, places, :2])
+            followed.append(share_found(driver, output.keypoints, output.scores))
+            print(f"  driven: still {still:.2f} dB, moved {moved:.2f} dB; " + _listed(followed[-1]))
+            shown[-1] = np.concatenate([shown[-1], made[frames // 2]])
     mean = np.mean([share for one in shares for share in one.values()])
     print(f"PCK@{NEAR} shoulder widths {mean:.3f}; {people * frames / seconds:.1f} frames a second,")
     print(f"{people * frames / used:.1f} frames a second of processor time")
+    if gains:
+        mean = np.mean([share for one in followed for share in one.values()])
+        print(
+            f"driven: {np.mean(gains):+.2f} dB over the still frame,"
+            f" PCK@{NEAR} of output against driver {mean:.3f}"
+        )
     if sheet is not None:
         from PIL import Image
 
         Image.fromarray(np.concatenate(shown, 1)).save(sheet)
+
+
+def _listed(shares: dict[str, float]) -> str:
+    return ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
 
 
 if __name__ == "__main__":

@@ -154,8 +154,18 @@ def test_a_foreshortened_limb_of_the_reference_does_not_shrink_the_drivers() -> 
     driver = signal([person(100, (320, 100))])
     out = retarget(driver, signal([pointing]))
     assert np.allclose(
-        length(out, "left_elbow", "left_wrist"), 0.5 * 0.4 * length(driver, "left_elbow", "left_wrist")
+        length(out, "left_elbow", "left_wrist"), 0.4 * length(driver, "left_elbow", "left_wrist")
     )
+
+
+def test_who_drives_themselves_is_not_scaled() -> None:
+    """The first frame shows the person turned, half as broad, with an arm that points at the camera."""
+    turned = person(100, (320, 100))
+    turned[:, 0] = 320 + 0.5 * (turned[:, 0] - 320)
+    turned[INDEX["left_wrist"]] = turned[INDEX["left_elbow"]] + [0, 5]
+    driver = signal([turned, *(person(100, (320 + 10 * t, 100)) for t in range(9))])
+    out = retarget(driver, driver.cut(0, 1 / FPS))
+    assert np.allclose(out.keypoints, driver.keypoints, atol=0.05)
 
 
 def test_a_driver_whose_arm_points_at_the_camera_at_first_has_its_length_later() -> None:
