@@ -140,7 +140,7 @@ class TextRefiner(nn.Module):
 
 
 def without_padding(text: Tensor, mask: Tensor | None) -> tuple[Tensor, list[int] | None]:
-    """Text tokens (B, L, C) cut to the longest sample's, and how many of each sample count, from the first on;
+    """Text tokens (B, L, C) cut to the longest, and how many of each sample count, from the first on;
     None where all have the same number. That is what variable-length attention does with a mask."""
     if mask is None or mask.all():
         return text, None
