@@ -2,21 +2,17 @@
 
     h <- h + scale * Attn_audio(h, a, a) * M_face        (section 2.2 of the design)
 
-The mask keeps the adapter's own output inside the face. The DiT's self-attention in later blocks may still
-carry what it said to other places; the mask is what keeps the body from being driven directly, not a wall.
-
 Shape legend: B batch, T latent frames, F video frames of a latent frame (4), W features of a video frame
-(10), N video tokens, K audio tokens of a latent frame, D hidden channels of the DiT.
+(10), K audio tokens of a latent frame.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avatar.backbone.attention import Grid, attention, layer_norm, rms_norm
+from avatar.adapters.cross_attention import Bound, layers
 
 FEATURE_RATE = 50.0  # Hz, of the Whisper encoder
 WINDOW = 10  # features around a video frame, +-0.1 s
@@ -78,27 +74,6 @@ def frame_windows(frames: Tensor | Sequence[int], fps: float, start: float = 0.0
     return firsts[..., None] + torch.arange(WINDOW)
 
 
-class _CrossAttention(nn.Module):
-    """Video tokens ask the audio tokens of their own latent frame; zero at the start."""
-
-    def __init__(self, config: AudioAdapterConfig) -> None:
-        super().__init__()
-        self.heads = config.heads
-        self.to_q = nn.Linear(config.hidden, config.hidden)
-        self.to_kv = nn.Linear(config.width, 2 * config.hidden)
-        self.q_norm = nn.Parameter(torch.ones(config.hidden // config.heads))
-        self.k_norm = nn.Parameter(torch.ones(config.hidden // config.heads))
-        self.proj = nn.Linear(config.hidden, config.hidden)
-        for parameter in self.proj.parameters():
-            nn.init.zeros_(parameter)
-
-    def forward(self, x: Tensor, audio: Tensor) -> Tensor:
-        """x: (B * T, h * w, D), audio: (B * T, K, width). Returns (B * T, h * w, D)."""
-        q = self.to_q(layer_norm(x)).unflatten(-1, (self.heads, -1))
-        k, v = self.to_kv(audio).unflatten(-1, (2, self.heads, -1)).unbind(2)
-        return self.proj(attention(rms_norm(q, self.q_norm), rms_norm(k, self.k_norm), v))
-
-
 class AudioAdapter(nn.Module):
     """Turns aligned features into tokens and lets the blocks of a DiT attend them.
 
@@ -119,8 +94,9 @@ class AudioAdapter(nn.Module):
         self.places = nn.Parameter(torch.empty(GROUP * config.tokens_per_frame, config.width))
         nn.init.uniform_(self.places, -0.03, 0.03)
         self.null = nn.Parameter(torch.zeros(GROUP * config.tokens_per_frame, config.width))
-        self.double_layers = nn.ModuleDict({str(i): _CrossAttention(config) for i in config.double_blocks})
-        self.single_layers = nn.ModuleDict({str(i): _CrossAttention(config) for i in config.single_blocks})
+        sizes = config.hidden, config.width, config.heads
+        self.double_layers = layers(config.double_blocks, *sizes)
+        self.single_layers = layers(config.single_blocks, *sizes)
 
     def tokens(self, windows: Tensor, drop: Tensor | None = None) -> Tensor:
         """Audio tokens of aligned features.
@@ -139,51 +115,16 @@ class AudioAdapter(nn.Module):
         return tokens + self.places
 
     def bind(
-        self,
-        windows: Tensor | None,
-        face: Tensor,
-        scale: float | Tensor = 1.0,
-        drop: Tensor | None = None,
-    ) -> "BoundAudio":
+        self, windows: Tensor | None, face: Tensor, scale: float | Tensor = 1.0, drop: Tensor | None = None
+    ) -> Bound:
         """This adapter with its condition, ready to be given to a DiT.
 
         Args:
             windows: (B, T, 4, 10, C) from `align`; None for the learned "no audio", the other branch of
                 classifier-free guidance.
             face: (B or 1, 1, T or 1, h, w) in [0, 1], at the size of latents or of tokens.
-            scale: strength, a number or (B or 1, T); 0 turns the audio off.
+            scale: strength, see `Bound`; 0 turns the audio off.
             drop: (B,) booleans, see `tokens`.
         """
         tokens = (self.null + self.places)[None, None] if windows is None else self.tokens(windows, drop)
-        return BoundAudio(self, tokens, face, scale)
-
-
-class BoundAudio:
-    """An `AudioAdapter` holding the audio and the face of one batch; a `BlockAdapter` of the DiT."""
-
-    def __init__(self, adapter: AudioAdapter, tokens: Tensor, face: Tensor, scale: float | Tensor) -> None:
-        self.adapter, self.tokens, self.face = adapter, tokens, face
-        self.scale = torch.as_tensor(scale)
-
-    def after_double(self, index: int, tokens: Tensor, grid: Grid) -> Tensor:
-        """Video tokens (B, N, D) after dual-stream block `index`."""
-        return self._after(self.adapter.double_layers, index, tokens, grid)
-
-    def after_single(self, index: int, tokens: Tensor, grid: Grid) -> Tensor:
-        """Video tokens (B, N, D) after single-stream block `index`."""
-        return self._after(self.adapter.single_layers, index, tokens, grid)
-
-    def _after(self, layers: nn.ModuleDict, index: int, x: Tensor, grid: Grid) -> Tensor:
-        if str(index) not in layers or not self.scale.any():
-            return x
-        frames, height, width = grid
-        asked = x.reshape(x.shape[0] * frames, height * width, -1)
-        audio = self.tokens.expand(x.shape[0], frames, -1, -1).flatten(0, 1)
-        heard = layers[str(index)](asked, audio).reshape(x.shape)
-        face = F.adaptive_avg_pool3d(self.face.to(x.dtype), (None, height, width)).expand(
-            -1, -1, frames, -1, -1
-        )
-        scale = self.scale.to(x)
-        if scale.dim():
-            scale = scale[:, :, None].expand(-1, -1, height * width).flatten(1)[..., None]
-        return x + scale * heard * face.flatten(1)[..., None]
+        return Bound(self.double_layers, self.single_layers, tokens, face, scale)

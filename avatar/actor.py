@@ -86,7 +86,7 @@ class Actor:
 
     def __iter__(self) -> Iterator[Frame]:
         options = self.options
-        schedules = {"audio": self.voice.schedule} if self.voice else {}
+        schedules = self.mixer.schedules | ({"audio": self.voice.schedule} if self.voice else {})
         sampling = Sampling(
             seed=options.seed,
             steps=options.steps,
@@ -114,6 +114,5 @@ class Actor:
             spoken = np.zeros(len(motion.curves), np.float32)
             if motion.audio_strength is not None:
                 spoken = motion.audio_strength.clamp(max=1).numpy()
-            curves, head = self.mixer(motion.curves, motion.head, done, spoken)
-            done += len(curves)
-            yield motion._replace(curves=curves, head=head)
+            yield self.mixer(motion, done, spoken)
+            done += len(motion.curves)

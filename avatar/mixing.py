@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
+from functools import partial
+from itertools import groupby
 from typing import TypeVar
 
 import numpy as np
@@ -13,12 +15,13 @@ from numpy.typing import NDArray
 from avatar.drivers.expression import ExpressionReader, ExpressionSignal
 from avatar.drivers.head import HeadSignal
 from avatar.drivers.mesh import ReferenceMesh
-from avatar.drivers.mix import add_expressions, add_poses
+from avatar.drivers.mix import add_expressions, add_poses, mix_codes
 from avatar.drivers.pose import PoseSignal
-from avatar.drivers.signal import Signal
+from avatar.drivers.signal import Signal, step_strength
 from avatar.drivers.split import turned_only
 from avatar.errors import UserError
 from avatar.options import WhenShort
+from avatar.windows import Motion
 
 Array = NDArray[np.float32]
 S = TypeVar("S", bound=Signal)
@@ -47,6 +50,16 @@ def fitted(signal: S, fps: Fraction, frames: int, when_short: WhenShort) -> S:
     return signal.resampled(fps, frames)
 
 
+def _schedule(signals: Sequence[ExpressionSignal | PoseSignal]) -> Callable[[float], float]:
+    """Strength at a sampling time of what signals of one kind say to the net, see `Signal.over_steps`."""
+    kind, steps = signals[0].KIND, {signal.steps for signal in signals}
+    if len(steps) > 1:
+        raise UserError(f"the {kind} signals of one face differ in their steps, give all of them the same")
+    if steps != {()} and any(isinstance(s, ExpressionSignal) and not s.codes.any() for s in signals):
+        raise UserError("a mood has no strengths over steps, as the net hears nothing of it; use scaled")
+    return partial(step_strength, steps.pop())
+
+
 class Mixer:
     """Adds expressions and poses to the motion of a video.
 
@@ -56,6 +69,12 @@ class Mixer:
         fps, frames: of the video.
         when_short: see `fitted`.
         whole: whether `avatar.whole` moves the person, so that only yaw and pitch of a pose are the face's.
+
+    Attributes:
+        schedules: by kind, the strength of what the net hears at a sampling time.
+
+    Raises:
+        UserError: signals of one kind that do not fit together.
     """
 
     def __init__(
@@ -72,7 +91,11 @@ class Mixer:
         self.rest, self.own = mesh.rest, np.zeros_like(mesh.rest)
         self.expressions: list[ExpressionSignal] = []
         self.heads: list[HeadSignal] = []
-        for signal in signals:
+        self.schedules: dict[str, Callable[[float], float]] = {}
+        felt = [signal for signal in signals if signal.strength.any()]  # at strength 0 it is as if not there
+        for kind, own in groupby(sorted(felt, key=lambda signal: signal.KIND), lambda signal: signal.KIND):
+            self.schedules[kind] = _schedule(list(own))
+        for signal in felt:
             if isinstance(signal, ExpressionSignal):
                 self.expressions.append(fitted(signal, fps, frames, when_short))
             elif "head" in signal.mask:
@@ -81,15 +104,24 @@ class Mixer:
         if any(signal.absolute for signal in self.expressions):
             self.own = ExpressionReader()(mesh.landmarks[None])[0]
 
-    def __call__(self, curves: Array, head: Array, first: int, speech: Array) -> tuple[Array, Array]:
-        """Curves (n, 52) and head (n, 6) of the frames from `first` on, with the signals added.
+    def __call__(self, motion: Motion, first: int, speech: Array) -> Motion:
+        """Motion of the frames from `first` on, with the signals added.
 
         Args:
             speech: share of the mouth that is the speech's, (n,).
         """
-        part = np.arange(first, first + len(curves))
+        part = np.arange(first, first + len(motion.curves))
         shown = [signal.at_rows(part) for signal in self.expressions]
         turned = [(signal.head[part], signal.strength[part]) for signal in self.heads]
         if self.whole:
             turned = [(turned_only(head), strength) for head, strength in turned]
-        return add_expressions(curves, shown, self.own, self.rest, speech), add_poses(head, turned)
+        motion = motion._replace(
+            curves=add_expressions(motion.curves, shown, self.own, self.rest, speech),
+            head=add_poses(motion.head, turned),
+        )
+        if turned:
+            motion = motion._replace(pose_strength=sum(strength for _, strength in turned))
+        if coded := [signal for signal in shown if signal.codes.any()]:
+            codes, told = mix_codes(coded, speech)
+            motion = motion._replace(codes=codes, told=told)
+        return motion

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 from avatar.adapters.audio import AudioAdapterConfig
+from avatar.adapters.expression import ExpressionAdapterConfig
 from avatar.backbone.causal import Kernel
 from avatar.backbone.decode import DecoderConfig
 from avatar.backbone.dit import DiTConfig
 from avatar.backbone.vae_nets import VAEConfig
+from avatar.model import GeneratorConfig
 from avatar.releases import TEXT
 
 SPACE: Kernel = (1, 3, 3)
@@ -26,8 +28,14 @@ class Preset:
     vae: VAEConfig
     dit: DiTConfig
     audio: AudioAdapterConfig
+    expression: ExpressionAdapterConfig
     decoder: DecoderConfig | None
     window: int | None = None
+
+    @property
+    def generator(self) -> GeneratorConfig:
+        """Config of the DiT with its adapters."""
+        return GeneratorConfig(dit=self.dit, audio=self.audio, expression=self.expression)
 
 
 MINI = Preset(
@@ -46,7 +54,8 @@ MINI = Preset(
     ),
     dit=DiTConfig(
         in_channels=16,
-        condition_channels=36,  # latents of the reference and of the driven reference, hole of four frames
+        # Latents of the reference and of the driven reference, hole of four frames, known latents and mask.
+        condition_channels=16 + 16 + 4 + 17,
         out_channels=16,
         hidden=256,
         heads=4,
@@ -64,6 +73,9 @@ MINI = Preset(
         double_blocks=(0, 1),
         single_blocks=(1, 3),
     ),
+    expression=ExpressionAdapterConfig(
+        code=48, width=64, hidden=256, heads=4, every=2, double_blocks=2, single_blocks=6
+    ),
     decoder=DecoderConfig(widths=(40, 80, 160), blocks=1, relief=9),  # see avatar.drivers.warp.Driven
     window=16,
 )
@@ -79,6 +91,9 @@ HUNYUAN = Preset(
         heads=24,
         double_blocks=tuple(range(0, 20, 2)),
         single_blocks=tuple(range(0, 40, 4)),
+    ),
+    expression=ExpressionAdapterConfig(
+        code=48, width=1024, hidden=3072, heads=24, every=4, double_blocks=20, single_blocks=40
     ),
     decoder=None,
 )

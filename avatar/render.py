@@ -28,14 +28,16 @@ from avatar.backbone import flow
 from avatar.backbone.decode import Decoded, PlainDecode, ReferenceDecoder, enlarge, frame_slots, warp
 from avatar.backbone.precision import autocast
 from avatar.backbone.vae import CausalVAE
-from avatar.drivers.mesh import FaceBasis, ReferenceMesh, face_mask
+from avatar.drivers.mesh import FaceBasis, ReferenceMesh, face_mask, part_masks
 from avatar.drivers.mouth import MouthModel
 from avatar.drivers.relief import CELL as RELIEF_CELL
+from avatar.drivers.skeleton import draw_skeleton, face_keypoints
 from avatar.drivers.warp import Driven, DrivenReference
-from avatar.model import Conditions, Generator, face_window, group
-from avatar.windows import Motion, fill, regroup
+from avatar.model import Conditions, Generator, Strengths, face_window, group
+from avatar.windows import Motion, Window, fill, regroup
 
 Array = NDArray[np.float32]
+Encode = Callable[[Tensor], Tensor]
 
 CELL = 8  # px of a latent cell
 FADE = 2.0  # latent cells along the window's border over which the nets' word fades out
@@ -119,6 +121,8 @@ class Renderer:
         )
         window = face[row : row + self.cells, column : column + self.cells]
         self.face = window[None, None].to(nets.device)
+        parts = torch.from_numpy(part_masks(landmarks, side, side // CELL))
+        self.parts = parts[:, row : row + self.cells, column : column + self.cells].to(nets.device)
         self.face_pixels = F.interpolate(self.face, scale_factor=CELL, mode="bilinear")
         self.reference = self._inside(pixels(picture[None], nets.device))  # (1, 3, 1, s, s)
         with torch.no_grad(), autocast(nets.device):
@@ -128,28 +132,23 @@ class Renderer:
     @torch.no_grad()
     def __call__(self, motion: Iterable[Motion], sampling: Sampling) -> Iterator[Frame]:
         """Frames of a motion that comes in pieces of any length."""
-        encode, decode = _push(self.nets.vae.encode_stream), _push(self.nets.vae.decode_stream)
+        streams = [_push(stream) for stream in (self.nets.vae.encode_stream, self.nets.vae.encode_stream)]
+        decode = _push(self.nets.vae.decode_stream)
         drawn: list[Driven] = []  # frames that wait for their latents
-        held: _Held | None = None
+        held: Window | None = None
+        result: Tensor | None = None  # of the latent that is held
         done = 0  # latent frames given to the decoder
         for chunk, last in regroup(motion):
             start = held is None
             whole = fill(chunk, start)
             driven = self.driven(whole.curves, whole.head)
             drawn += [Driven(*frame) for frame in zip(*driven, strict=True)][: len(chunk.curves)]
-            with autocast(self.nets.device):
-                bent = encode(self._inside(pixels(driven.picture, self.nets.device))).float()
-            hole = F.adaptive_avg_pool2d(self._inside(self._to(driven.hole))[None], self.cells)[0]
-            audio, strength = (
-                None if values is None else group(self._to(values), start)[None]
-                for values in (whole.audio, whole.audio_strength)
-            )
-            new = _Held(bent, group(hole, start).transpose(0, 1)[None], audio, strength)
+            new = self._window(whole, driven, start, *streams)
             window = new if held is None else held.joined(new)
             z = self._sample(window, done, sampling)
-            if held is not None and held.result is not None:
-                z[:, :, :1] = (z[:, :, :1] + held.result) / 2
-            held = window.last(z)
+            if result is not None:
+                z[:, :, :1] = (z[:, :, :1] + result) / 2
+            held, result = window.last(), z[:, :, -1:]
             ready = z if last else z[:, :, :-1]
             with autocast(self.nets.device):
                 plain = decode(ready).float()
@@ -158,6 +157,45 @@ class Renderer:
             del drawn[:count]
             done += ready.shape[2]
 
+    def _window(
+        self, motion: Motion, driven: Driven, start: bool, encode: Encode, encode_pose: Encode
+    ) -> Window:
+        """What the latents of a piece of whole latent frames are generated from."""
+
+        def by_latent(rows: Array | Tensor | None) -> Tensor | None:
+            return None if rows is None else group(self._to(rows), start)
+
+        hole = F.adaptive_avg_pool2d(self._inside(self._to(driven.hole))[None], self.cells)[0]
+        codes, told = by_latent(motion.codes), by_latent(motion.told)
+        audio, strength, pose_strength = (
+            by_latent(rows) for rows in (motion.audio, motion.audio_strength, motion.pose_strength)
+        )
+        pose = None
+        with autocast(self.nets.device):
+            bent = encode(self._inside(pixels(driven.picture, self.nets.device))).float()
+            if pose_strength is not None:
+                pose = encode_pose(self._inside(pixels(self._skeletons(motion), self.nets.device))).float()
+        return Window(
+            driven=bent,
+            hole=group(hole, start).transpose(0, 1)[None],
+            audio=None if audio is None else audio[None],
+            audio_strength=None if strength is None else strength.mean(1)[None],
+            codes=None if codes is None else codes[None],
+            listening=None if told is None else self._listening(told.mean(1)),
+            pose=pose,
+            pose_strength=None if pose_strength is None else pose_strength.mean(1)[None],
+        )
+
+    def _listening(self, told: Tensor) -> Tensor:
+        """Share of each cell (1, 1, t, h, h) that follows what mouth, eyes and cheeks follow, (t, 3)."""
+        return torch.einsum("tp,phw->thw", told, self.parts)[None, None]
+
+    def _skeletons(self, motion: Motion) -> NDArray[np.uint8]:
+        """Skeleton pictures of the face that the motion makes of the reference, (T, S, S, 3)."""
+        mesh, side = self.driven.mesh, len(self.driven.picture)
+        target = mesh.place(mesh.act(motion.curves), motion.head)
+        return np.stack([draw_skeleton(*face_keypoints(points), (side, side)) for points in target])
+
     def _inside(self, values: Tensor) -> Tensor:
         """The nets' window of values (..., S, S)."""
         return values[..., self.rows, self.columns]
@@ -165,7 +203,7 @@ class Renderer:
     def _to(self, values: Array | Tensor) -> Tensor:
         return torch.as_tensor(values).to(self.nets.device, torch.float32)
 
-    def _sample(self, window: _Held, first: int, sampling: Sampling) -> Tensor:
+    def _sample(self, window: Window, first: int, sampling: Sampling) -> Tensor:
         """Clean latents (1, C, t, h, h) of a window whose first latent has the absolute index `first`."""
         usual = (sampling.head_motion * USUAL_MOTION[0], sampling.expressiveness * USUAL_MOTION[1])
         given = Conditions(
@@ -174,18 +212,24 @@ class Renderer:
             window.hole,
             self.face,
             torch.tensor([usual], device=self.nets.device),
-            window.audio,
+            audio=window.audio,
+            codes=window.codes,
+            listening=window.listening,
+            pose=window.pose,
         )
 
         def velocity(x: Tensor, time: float) -> Tensor:
             times = torch.full((1,), time, device=x.device)
-            scale: float | Tensor = sampling.share("audio", time)
-            if window.audio_strength is not None:
-                scale = scale * window.audio_strength.mean(2)
+            audio, expression, pose = (sampling.share(kind, time) for kind in ("audio", "expression", "pose"))
+            strengths = Strengths(
+                audio if window.audio_strength is None else audio * window.audio_strength,
+                expression,
+                pose if window.pose_strength is None else pose * window.pose_strength,
+            )
             with autocast(self.nets.device):
-                clean = self.nets.generator(x, times, given, scale).float()
+                clean = self.nets.generator(x, times, given, strengths).float()
                 if sampling.guidance != 1 and given.audio is not None:
-                    deaf = self.nets.generator(x, times, given._replace(audio=None)).float()
+                    deaf = self.nets.generator(x, times, given._replace(audio=None), strengths).float()
                     clean = flow.guide(clean, deaf, sampling.guidance)
             return flow.velocity_from_clean(x, clean, time)
 
@@ -236,33 +280,6 @@ class Renderer:
             yield Frame(flow_k, mask_k, rgb_k, shade_k)
 
 
-@dataclass(frozen=True)
-class _Held:
-    """What a window of t latents is generated from, and of its last latent also the result."""
-
-    driven: Tensor  # (1, C, t, h, h)
-    hole: Tensor  # (1, 4, t, h, h)
-    audio: Tensor | None  # (1, t, 4, 10, d)
-    audio_strength: Tensor | None  # (1, t, 4)
-    result: Tensor | None = None  # (1, C, 1, h, h)
-
-    def joined(self, other: _Held) -> _Held:
-        return _Held(
-            torch.cat([self.driven, other.driven], 2),
-            torch.cat([self.hole, other.hole], 2),
-            _joined(self.audio, other.audio, 1),
-            _joined(self.audio_strength, other.audio_strength, 1),
-        )
-
-    def last(self, result: Tensor) -> _Held:
-        audio, strength = (None if x is None else x[:, -1:] for x in (self.audio, self.audio_strength))
-        return _Held(self.driven[:, :, -1:], self.hole[:, :, -1:], audio, strength, result[:, :, -1:])
-
-
-def _joined(one: Tensor | None, other: Tensor | None, axis: int) -> Tensor | None:
-    return None if one is None or other is None else torch.cat([one, other], axis)
-
-
 def pixels(frames: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
     """Frames (T, H, W, 3) as a clip (1, 3, T, H, W) in [-1, 1]."""
     return torch.from_numpy(frames).to(device).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
@@ -305,7 +322,7 @@ def _fade(side: int, whole: int) -> Tensor:
     return torch.ones(side, side) if side == whole else torch.outer(ramp, ramp)
 
 
-def _push(stream: Callable[[Iterable[Tensor]], Iterator[Tensor]]) -> Callable[[Tensor], Tensor]:
+def _push(stream: Callable[[Iterable[Tensor]], Iterator[Tensor]]) -> Encode:
     """Turn a stream that gives one piece for each piece it takes into a function of a piece."""
     queue: deque[Tensor] = deque()
     pieces = stream(iter(queue.popleft, None))

@@ -23,8 +23,6 @@ from avatar.writer import VideoWriter
 
 Pixels = NDArray[np.uint8]
 
-ADAPTED = frozenset({"audio"})  # kinds of signals that the net hears by an adapter of their own
-
 
 class DriveSession:
     """One video of one picture.
@@ -86,17 +84,11 @@ class DriveSession:
             face = choose_face(faces, self.options.face if spec is None else str(spec), size, name)
             number = next(number for number, other in enumerate(faces) if other is face)
             found.setdefault(number, []).extend(
-                self._scaled(signal) for signal in signals if signal.face == spec
+                signal.scaled(getattr(self.options, f"{signal.KIND}_scale"))
+                for signal in signals
+                if signal.face == spec
             )
         return found
-
-    def _scaled(self, signal: Driver) -> Driver:
-        if signal.steps and signal.KIND not in ADAPTED:
-            raise UserError(
-                f"the {signal.KIND} signal has strengths over steps, but no adapter of this preset hears it;"
-                " use scaled, which is over time"
-            )
-        return signal.scaled(getattr(self.options, f"{signal.KIND}_scale"))
 
     def __iter__(self) -> Iterator[Pixels]:
         for number, parts in enumerate(zip(*self.actors, strict=True)):

@@ -28,12 +28,18 @@ class Motion(NamedTuple):
         head: (T, 6), see `avatar.drivers.mesh.ReferenceMesh.place`.
         audio: (T, 10, d) Whisper features around each frame, or None.
         audio_strength: (T,) strength of the speech; None is 1.
+        codes: (T, 48) expression codes of a driving face, or None.
+        told: (T, 3) how much of mouth, eyes and cheeks follows the codes, in [0, 1].
+        pose_strength: (T,) strength of a pose, or None for no pose.
     """
 
     curves: Array
     head: Array
     audio: Tensor | None = None
     audio_strength: Tensor | None = None
+    codes: Array | None = None
+    told: Array | None = None
+    pose_strength: Array | None = None
 
     def cut(self, part: slice) -> Motion:
         """Some of the frames."""
@@ -48,6 +54,40 @@ def _cat(parts: Sequence[Any]) -> Any:
     if any(rows is None for rows in parts):
         return None
     return torch.cat(parts) if isinstance(parts[0], Tensor) else np.concatenate(parts)  # type: ignore[arg-type]
+
+
+class Window(NamedTuple):
+    """What t latent frames are generated from.
+
+    Attributes:
+        driven, hole, pose: as in `avatar.model.Conditions`, (1, C, t, h, h).
+        audio, codes: the same, (1, t, 4, ...).
+        listening: (1, 1, t, h, h), share of each cell that follows the codes.
+        audio_strength, pose_strength: (1, t).
+    """
+
+    driven: Tensor
+    hole: Tensor
+    audio: Tensor | None
+    audio_strength: Tensor | None
+    codes: Tensor | None
+    listening: Tensor | None
+    pose: Tensor | None
+    pose_strength: Tensor | None
+
+    def joined(self, other: Window) -> Window:
+        """This window and the next as one."""
+        parts = zip(self, other, TIME, strict=True)
+        return Window._make(None if a is None or b is None else torch.cat([a, b], t) for a, b, t in parts)
+
+    def last(self) -> Window:
+        """The last latent frame alone."""
+        return Window._make(
+            None if a is None else a.narrow(t, -1, 1) for a, t in zip(self, TIME, strict=True)
+        )
+
+
+TIME = (2, 2, 1, 1, 1, 2, 2, 1)  # axis of each field
 
 
 def fill(chunk: Motion, start: bool) -> Motion:

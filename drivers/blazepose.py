@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from avatar.drivers.face import quiet
 from avatar.drivers.mesh import IBUG
-from avatar.drivers.skeleton import FACE, INDEX, LEFT_HAND, POINTS, RIGHT_HAND
+from avatar.drivers.skeleton import FACE, INDEX, LEFT_HAND, POINTS, RIGHT_HAND, face_keypoints
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -35,7 +35,6 @@ FROM_BLAZE = {
     "left_ankle": 27, "right_ankle": 28, "left_heel": 29, "right_heel": 30,
     "left_big_toe": 31, "right_big_toe": 32,
 }  # fmt: skip
-MIDDLES = {"nose": (1,), "right_eye": (33, 133), "left_eye": (362, 263)}  # means of these of the mesh
 FINDER = """
 input_stream: "image"
 output_stream: "detections"
@@ -169,9 +168,9 @@ def to_layout(
     keypoints[INDEX["neck"]] = keypoints[shoulders].mean(0)
     scores[INDEX["neck"]] = scores[shoulders].min()
     if face is not None:  # it is surer of the middle of the face than BlazePose
-        for name, corners in MIDDLES.items():
-            keypoints[INDEX[name], :2] = face[list(corners), :2].mean(0)
-        keypoints[FACE], scores[FACE] = face[list(IBUG)], 1
+        own, known = face_keypoints(face)
+        keypoints[known > 0, :2] = own[known > 0]
+        keypoints[FACE, 2], scores[FACE] = face[list(IBUG), 2], 1
     for places, points in ((LEFT_HAND, left), (RIGHT_HAND, right)):
         if points is not None:
             keypoints[places, :2], scores[places] = points[:, :2], 1

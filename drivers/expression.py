@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from avatar.backbone.checkpoint import load
 from avatar.drivers.cache import cached
 from avatar.drivers.curves import CURVES, INDEX, MOUTH, curve_indices
-from avatar.drivers.expression_net import ExpressionNet, facing
+from avatar.drivers.expression_net import ExpressionConfig, ExpressionNet, facing
 from avatar.drivers.mesh import LEFT_EYE, RIGHT_EYE, FaceBasis, eye_opening
 from avatar.drivers.signal import Signal
 from avatar.drivers.track import FaceTracker
@@ -44,7 +44,8 @@ LIFT = curve_indices("browInnerUp", "browOuterUp")
 BROWS, EYE_CORNERS = [105, 66, 334, 296], [33, 133, 362, 263]  # landmarks
 LIDS = ((LEFT_EYE, "Right"), (RIGHT_EYE, "Left"))  # the picture's left eye is the person's right
 LIDS_SEEN = 0.6  # of the lids' motion the face mesh shows, `lids_seen` in the log of recipes/expression.py
-READER = "2"  # what is read beside the net, for the cache: another number, another reading
+CODE = ExpressionConfig().code
+READER = "3"  # what is read beside the net, for the cache: another number, another reading
 PHOTO_RATE = Fraction(25)  # frames a second of a signal of one frame, which mean nothing
 LONGEST_LOSS = 1.0  # s, beyond it a face that is out of sight is told of
 # Curves that each word adds at strength 1; left and right alike.
@@ -68,15 +69,20 @@ class ExpressionSignal(Signal):
 
     Attributes:
         curves: (T, 52), ARKit curves in the order of `avatar.drivers.curves.CURVES`.
+        codes: (T, 48), as `avatar.drivers.expression_net` reads them off the face; 0 where there is none.
         absolute: the curves say how the face is; otherwise, what is added to the reference's.
     """
 
     KIND: ClassVar[str] = "expression"
-    SHAPES: ClassVar[Mapping[str, tuple[int, ...]]] = {"curves": (len(CURVES),)}
-    ELEMENTS: ClassVar[Mapping[str, Mapping[str, Sequence[int]]]] = {"curves": PART_CURVES}
+    SHAPES: ClassVar[Mapping[str, tuple[int, ...]]] = {"curves": (len(CURVES),), "codes": (CODE,)}
+    ELEMENTS: ClassVar[Mapping[str, Mapping[str, Sequence[int]]]] = {
+        "curves": PART_CURVES,
+        "codes": dict.fromkeys(("mouth", "eyes", "cheeks"), range(CODE)),  # of the face as a whole
+    }
     FACTS: ClassVar[tuple[str, ...]] = ("absolute",)
 
     curves: Array
+    codes: Array = field(default_factory=lambda: np.zeros((), np.float32))
     absolute: bool = True
 
     @classmethod
@@ -123,6 +129,11 @@ class ExpressionReader:
         curves[:, list(LIFT)] = self._brow_lift(ahead)[:, None]
         self._set_lids(curves, ahead)
         return curves
+
+    @torch.no_grad()
+    def codes(self, points: Array) -> Array:
+        """Codes (T, code) of landmarks (T, 478, 3) in px."""
+        return self.net.encode(torch.from_numpy(facing(points, self.basis))).numpy()
 
     def _set_lids(self, curves: Array, ahead: Array) -> None:
         """Blink and widening of each eye, in place, such that all curves together open it as far as the mesh
@@ -177,7 +188,8 @@ def read_expression(
     def look() -> ExpressionSignal:
         frames = iter([read_image(path)]) if photo else read_video(path)
         points = held(follow(track(frames, count), face, str(path)), fps, str(path))
-        return ExpressionSignal(fps=fps, curves=ExpressionReader()(points))
+        read = ExpressionReader()
+        return ExpressionSignal(fps=fps, curves=read(points), codes=read.codes(points))
 
     net = hashlib.sha256(SHIPPED.read_bytes()).hexdigest()
     return cached(ExpressionSignal, path, {"net": net, "reader": READER, "face": face}, look)

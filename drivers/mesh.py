@@ -47,6 +47,10 @@ IBUG = (
 )  # fmt: skip
 HEAD_CENTRE = np.array([0.0, -0.05, 0.45], np.float32)  # face units, from the middle of the landmarks
 CAMERA = 8.0  # face units, the viewer's distance that turns a shift along z into a change of size
+LIPS = (61, 37, 0, 267, 291, 314, 17, 84)  # the outer rim
+# Brow and lower lid of the picture's left eye, then of its right one.
+EYE_PARTS = (70, 63, 105, 66, 107, 33, 145, 133, 159, 336, 296, 334, 293, 300, 263, 374, 362, 386)
+PART_ROOM = 0.04  # face heights, how far the skin around mouth and eyes goes with them
 JAW_ROOM = 0.12  # face units, how far an opening jaw leaves the face oval
 LIDS_MEET = 0.8  # of a full blink, from there on the lids only press
 OPEN_BY_LIPS = 0.05  # face units, a gap in the reference up to this is the lips', beyond it the jaw's
@@ -235,6 +239,26 @@ def face_mask(landmarks: Array, side: int, cells: int) -> Array:
     mask = np.zeros((side, side), np.float32)
     cv2.fillPoly(mask, [oval.round().astype(np.int32)], 1.0)
     return cv2.resize(mask, (cells, cells), interpolation=cv2.INTER_AREA)
+
+
+def part_masks(landmarks: Array, side: int, cells: int) -> Array:
+    """Shares as those of `face_mask` of mouth, eyes and brows, and what is left, (3, cells, cells)."""
+    import cv2
+
+    points = landmarks[:, :2].astype(np.float32)
+    reach = int(PART_ROOM * np.linalg.norm(landmarks[FOREHEAD] - landmarks[CHIN]))
+    masks = []
+    for part in ([LIPS], [EYE_PARTS[:9], EYE_PARTS[9:]]):
+        mask = np.zeros((side, side), np.uint8)
+        for place in part:
+            hull = cv2.convexHull(points[list(place)])
+            cv2.fillConvexPoly(mask, hull.round().astype(np.int32), 1)
+        grown = cv2.dilate(mask, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)).astype(np.float32)
+        masks.append(cv2.resize(grown, (cells, cells), interpolation=cv2.INTER_AREA))
+    face = face_mask(landmarks, side, cells)
+    mouth = np.minimum(masks[0], face)
+    eyes = np.minimum(masks[1], face - mouth)
+    return np.stack([mouth, eyes, face - mouth - eyes])
 
 
 def measure_motion(mesh: ReferenceMesh, curves: Array, head: Array) -> Array:

@@ -11,7 +11,7 @@ signal at 0.5 given twice is that signal. Shapes: T frames, 52 curves, 6 head va
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ Array = NDArray[np.float32]
 BESIDE_SPEECH = curve_indices("mouthSmile", "mouthFrown", "mouthDimple", "mouthStretch", "mouthUpperUp")
 MOUTH = np.zeros(len(CURVES), np.float32)
 MOUTH[list(PART_CURVES["mouth"])] = 1
+FACE_PARTS = ("mouth", "eyes", "cheeks")  # in the order of `avatar.drivers.mesh.part_masks`
 SHAPE = MOUTH.copy()  # of the mouth, which is the speech's alone
 SHAPE[list(BESIDE_SPEECH)] = 0
 
@@ -50,6 +51,26 @@ def add_expressions(
     own = speech[:, None]
     idle = np.minimum(faded, 1) * (1 - own * MOUTH) * (curves - rest)
     return (curves - idle + (1 - own * SHAPE) * added).astype(np.float32)
+
+
+def mix_codes(signals: Sequence[ExpressionSignal], speech: Array) -> tuple[Array, Array]:
+    """Expression codes (T, 48) of several signals, and how much mouth, eyes and cheeks follow them, (T, 3).
+
+    The codes are weighed by strength. They were learnt at strength 1, so beyond it they say no more; where
+    speech shapes the mouth they leave it alone.
+
+    Args:
+        signals: at the frames' times, with codes.
+        speech: share of the mouth that is the speech's, (T,) in [0, 1].
+    """
+    strengths = np.stack([signal.strength for signal in signals])
+    total = strengths.sum(0)
+    shares = strengths / np.where(total > 0, total, 1)
+    codes = np.einsum("st,stc->tc", shares, np.stack([signal.codes for signal in signals]))
+    parts = np.array([[part in signal.mask for part in FACE_PARTS] for signal in signals], np.float32)
+    told = np.minimum(np.einsum("st,sp->tp", strengths, parts), 1)
+    told[:, 0] *= 1 - speech
+    return codes.astype(np.float32), told.astype(np.float32)
 
 
 def add_poses(head: Array, poses: Iterable[tuple[Array, Array]]) -> Array:

@@ -63,11 +63,6 @@ class PoseSignal(Signal):
     size: tuple[int, int]
     depth: Array = field(default_factory=lambda: np.zeros((), np.float32))
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        depth = np.broadcast_to(np.asarray(self.depth, np.float32), (len(self), POINTS))
-        object.__setattr__(self, "depth", depth)
-
     @classmethod
     def from_video(cls, path: str | Path, **options: Any) -> PoseSignal:
         """`read_pose`."""

@@ -38,9 +38,11 @@ REGIONS = {part: frozenset({part}) for part in PARTS} | {"face": frozenset({"mou
 class Signal:
     """Base of all signals. A kind of signal adds its tracks, float32 arrays (T, ...), as fields.
 
+    The first track tells how long it is; a number given for another is the same in all frames.
+
     Attributes:
         fps: frames a second.
-        strength: how much of it is applied, (T,); a number given is the same in all frames.
+        strength: how much of it is applied, (T,).
         mask: the PARTS that it may move.
         face: whom it moves: the number of a face of the picture, counted from 0 by size; None: the chosen
             one.
@@ -59,8 +61,11 @@ class Signal:
     steps: Points = ()
 
     def __post_init__(self) -> None:
-        strength = np.broadcast_to(np.asarray(self.strength, np.float32), (len(self),))
-        object.__setattr__(self, "strength", strength)
+        for name, shape in {**self.SHAPES, "strength": ()}.items():
+            track = np.asarray(getattr(self, name), np.float32)
+            if track.shape != (len(self), *shape):
+                track = np.broadcast_to(track, (len(self), *shape))
+            object.__setattr__(self, name, track)
 
     def __len__(self) -> int:
         return len(getattr(self, next(iter(self.SHAPES))))

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from avatar.drivers.mesh import IBUG
+
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
@@ -54,6 +56,7 @@ PART_POINTS = {
     "body": BODY_POINTS,
 }
 
+OF_MESH = {"nose": (1,), "right_eye": (33, 133), "left_eye": (362, 263)}  # means of these of the face mesh
 SEEN = 0.3  # score under which a point counts as missing
 STICK = 4  # px, half the width of a limb
 JOINT, DOT = 4, 3  # px, radius of joints and of the face's dots
@@ -72,6 +75,15 @@ COLOURS = (
     (170, 0, 255), (255, 0, 255), (255, 0, 170), (255, 0, 85),
 )  # fmt: skip
 BLUE, WHITE = (0, 0, 255), (255, 255, 255)
+
+
+def face_keypoints(landmarks: Array) -> tuple[Array, Array]:
+    """What a face mesh (478 or 468, 2+) says of a person: keypoints (134, 2) and scores (134,), 1 or 0."""
+    keypoints, scores = np.zeros((POINTS, 2), np.float32), np.zeros(POINTS, np.float32)
+    for name, corners in OF_MESH.items():
+        keypoints[INDEX[name]], scores[INDEX[name]] = landmarks[list(corners), :2].mean(0), 1
+    keypoints[FACE], scores[FACE] = landmarks[list(IBUG), :2], 1
+    return keypoints, scores
 
 
 def draw_skeleton(keypoints: Array, scores: Array, size: tuple[int, int]) -> Pixels:

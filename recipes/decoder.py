@@ -22,7 +22,7 @@ from avatar.backbone.checkpoint import load
 from avatar.backbone.decode import ReferenceDecoder, enlarge, frame_slots, warp
 from avatar.backbone.vae import CausalVAE
 from avatar.errors import UserError
-from avatar.model import Generator
+from avatar.model import Generator, Strengths
 from avatar.presets import PRESETS
 from avatar.recipes.generator import conditions, unheard
 from avatar.recipes.settings import Settings, read_settings
@@ -128,7 +128,8 @@ class Task:
         clean = batch["clean"]
         noise = torch.randn(clean.shape, generator=generator)
         if self.generator is not None and torch.rand((), generator=generator) < 0.5:
-            return self.generator(noise, torch.zeros(len(clean)), conditions(batch), drop=unheard(batch))
+            given, strengths = conditions(batch), Strengths(expression=batch["seen"])
+            return self.generator(noise, torch.zeros(len(clean)), given, strengths, unheard(batch))
         size = torch.rand(len(clean), generator=generator) * self.settings.noise
         return clean + noise * size[:, None, None, None, None]
 

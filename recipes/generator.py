@@ -24,7 +24,7 @@ from avatar.backbone import flow
 from avatar.backbone.checkpoint import load
 from avatar.backbone.vae import CausalVAE
 from avatar.errors import UserError
-from avatar.model import Conditions, Generator, GeneratorConfig
+from avatar.model import Conditions, Generator, Strengths
 from avatar.presets import PRESETS
 from avatar.recipes.settings import Settings, read_settings
 from avatar.recipes.shards import seeds
@@ -40,6 +40,9 @@ class GeneratorSettings(Settings):
     face_weight: float
     hole_weight: float
     audio_dropout: float
+    pose_dropout: float
+    expression_dropout: float
+    known_share: float
     held_out: PositiveInt
     vae: Path
     probe_people: NonNegativeInt
@@ -65,12 +68,39 @@ class LatentReader:
         return {key: torch.stack([s[key].float() for s in samples]) for key in samples[0]}
 
 
-def conditions(batch: Batch) -> Conditions:
-    """What a batch says about its clips."""
-    face = batch["face"][:, None]
+def conditions(batch: Batch, known: Tensor | None = None) -> Conditions:
+    """What a batch says about its clips; `known` (B, T) is 1 for the latent frames that are given."""
+    given = None
+    if known is not None:
+        mask = known[:, None, :, None, None].expand_as(batch["clean"][:, :1])
+        given = torch.cat([batch["clean"] * mask, mask], 1)
     return Conditions(
-        batch["reference"], batch["driven"], batch["hole"], face, batch["motion"], batch["audio"]
+        reference=batch["reference"],
+        driven=batch["driven"],
+        hole=batch["hole"],
+        face=batch["face"][:, None],
+        motion=batch["motion"],
+        known=given,
+        audio=batch["audio"],
+        codes=batch["codes"],
+        pose=batch["pose"],
     )
+
+
+def pick_known(batch: Batch, share: float, generator: torch.Generator) -> Tensor:
+    """(B, T), 1 for latent frames that are known beforehand: in a share of the clips the first one, in
+    half of those the last one too."""
+    count, frames = len(batch["clean"]), batch["clean"].shape[2]
+    known = torch.zeros(count, frames)
+    lot = torch.rand(count, generator=generator)
+    known[lot < share, 0] = 1
+    known[lot < share / 2, -1] = 1
+    return known
+
+
+def kept(where: Tensor, dropout: float, generator: torch.Generator) -> Tensor:
+    """Strengths (B, 1) of a signal: 0 where there is none, and for a random share of the others."""
+    return where * (torch.rand(where.shape, generator=generator) >= dropout)
 
 
 def unheard(batch: Batch, dropout: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
@@ -96,7 +126,7 @@ def main(words: list[str]) -> list[float]:
     settings = read_settings(GeneratorSettings, "generator", words)
     torch.manual_seed(settings.seed)
     preset = PRESETS[settings.preset]
-    model = Generator(GeneratorConfig(dit=preset.dit, audio=preset.audio))
+    model = Generator(preset.generator)
     read = LatentReader(settings)
 
     def loss(net: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
@@ -105,7 +135,12 @@ def main(words: list[str]) -> list[float]:
         noise = torch.randn(clean.shape, generator=generator)
         drop = unheard(batch, settings.audio_dropout, generator)
         x = flow.interpolate(noise, clean, time)
-        predicted = net(x, time, conditions(batch), drop=drop).float()
+        strengths = Strengths(
+            expression=kept(batch["seen"], settings.expression_dropout, generator),
+            pose=kept(torch.ones_like(batch["seen"]), settings.pose_dropout, generator),
+        )
+        known = pick_known(batch, settings.known_share, generator)
+        predicted = net(x, time, conditions(batch, known), strengths, drop).float()
         error = (predicted - clean).square()
         still = (batch["driven"] - clean).square()
         weight = weights(batch, settings)
@@ -120,21 +155,39 @@ def main(words: list[str]) -> list[float]:
     test = read.read(read.held_out)
     respond = response_probe(settings.probe_people, preset, load(CausalVAE, settings.vae))
 
-    def probe(net: nn.Module) -> dict[str, float]:
+    still = (test["driven"] - test["clean"]).square()
+    hole = test["hole"].mean(1, keepdim=True)
+    everywhere = torch.ones_like(hole)
+
+    def held_out(net: nn.Module, strengths: Strengths, known: Tensor | None = None) -> Tensor:
+        """Squared error of one step from noise."""
         parts = []
         for i in range(0, settings.held_out, settings.batch):
-            part = {key: value[i : i + settings.batch] for key, value in test.items()}
+            rows = slice(i, i + settings.batch)
+            part = {key: value[rows] for key, value in test.items()}
             noise = torch.randn(part["clean"].shape, generator=torch.Generator().manual_seed(i))
-            parts.append(net(noise, torch.zeros(len(noise)), conditions(part), drop=unheard(part)).float())
-        error = (torch.cat(parts) - test["clean"]).square()
-        still = (test["driven"] - test["clean"]).square()
-        hole = test["hole"].mean(1, keepdim=True)
-        everywhere = torch.ones_like(hole)
+            given = conditions(part, None if known is None else known[rows])
+            own = Strengths(*(s[rows] if isinstance(s, Tensor) else s for s in strengths))
+            parts.append(net(noise, torch.zeros(len(noise)), given, own, unheard(part)).float())
+        return (torch.cat(parts) - test["clean"]).square()
+
+    def probe(net: nn.Module) -> dict[str, float]:
+        """Errors without, with one and with all of the signals, and next to frames that are known."""
+        seen, ends = test["seen"], torch.zeros(settings.held_out, test["clean"].shape[2])
+        ends[:, [0, -1]] = 1
+        error = held_out(net, Strengths(expression=0.0, pose=0.0))
         found = {
-            "held_out": share(error, still, everywhere).item(),
-            "held_out_hole": share(error, still, hole).item(),
+            "held_out": share(error, still, everywhere),
+            "held_out_hole": share(error, still, hole),
+            "held_out_pose": share(held_out(net, Strengths(expression=0.0)), still, everywhere),
+            "held_out_expression": share(held_out(net, Strengths(1.0, seen, 0.0)), still, everywhere),
+            "held_out_all": share(held_out(net, Strengths(1.0, seen)), still, everywhere),
         }
-        return found | respond(generator=net)
+        error = held_out(net, Strengths(expression=0.0, pose=0.0), ends)
+        within = 1 - ends[:, None, :, None, None]
+        found["held_out_between"] = share(error, still, within * everywhere)
+        found["held_out_known"] = share(error, still, (1 - within) * everywhere)
+        return {name: value.item() for name, value in found.items()} | respond(generator=net)
 
     return train(model, read, loss, settings, probe)
 

@@ -1,6 +1,6 @@
 """Encode clips and their driven references once, so that the generator trains on latents alone.
 
-    python -m avatar.recipes.latents --clips data/clips --driven data/driven \
+    python -m avatar.recipes.latents --clips data/clips --driven data/driven --meshes data/meshes \
         --vae runs/vae/model.safetensors --out data/latents [--speech data/speech]
 
 As in use, what is encoded is the preset's window around the face, of n x n latent cells; it lies up to one
@@ -15,6 +15,9 @@ cell beside its place, at random. Each clip gets a `latent-SEED.safetensors` wit
     motion      float32 (2,)
     audio       float16 (5, 4, 10, d)     Whisper features around each frame, see avatar.adapters.audio.align
     heard       float32 (1,)              1 where the clip speaks, 0 where `audio` says nothing
+    pose        float16 (16, 5, n, n)     the skeleton video: face points of the target landmarks
+    codes       float16 (5, 4, 48)        expression codes of the clip's frames, as the shipped net reads them
+    seen        float32 (1,)              1 where every frame shows a face, 0 where `codes` says nothing
 """
 
 from __future__ import annotations
@@ -34,8 +37,11 @@ from avatar.adapters.audio import WINDOW, align
 from avatar.backbone.checkpoint import load
 from avatar.backbone.precision import autocast
 from avatar.backbone.vae import CausalVAE
+from avatar.drivers.expression import ExpressionReader
+from avatar.drivers.mesh import FaceBasis, ReferenceMesh
+from avatar.drivers.skeleton import draw_skeleton, face_keypoints
 from avatar.drivers.whisper import SAMPLE_RATE, WhisperFeatures
-from avatar.model import GROUP, face_window, hole_cells
+from avatar.model import GROUP, face_window, group, hole_cells
 from avatar.presets import PRESETS
 from avatar.recipes.shards import seeds, write
 from avatar.recipes.speech_corpus import load_utterance
@@ -86,6 +92,34 @@ def encode_clip(
     }
 
 
+class Watcher:
+    """Skeleton latents and expression codes of clips."""
+
+    def __init__(self, vae: CausalVAE, meshes: Path) -> None:
+        self.vae, self.meshes = vae, meshes
+        self.basis, self.reader = FaceBasis.load(), ExpressionReader()
+
+    @torch.no_grad()
+    def __call__(self, clip: dict[str, NDArray], seed: int, place: NDArray, cells: int) -> dict[str, NDArray]:
+        """`pose`, `codes` and `seen` of a clip whose window of `cells` begins at `place`."""
+        mesh = ReferenceMesh(self.basis, clip["reference_landmarks"], clip["reference_curves"])
+        target = mesh.place(mesh.act(clip["curves"].astype(np.float32)), clip["head"])
+        side = clip["reference"].shape[0]
+        rows, columns = (slice(CELL * first, CELL * (first + cells)) for first in place.tolist())
+        skeletons = np.stack([draw_skeleton(*face_keypoints(points), (side, side)) for points in target])
+        shown = pixels(np.ascontiguousarray(skeletons[:, rows, columns]))
+        with autocast(next(self.vae.parameters()).device):
+            pose = self.vae.encode(shown)[0]
+        points = load_file(self.meshes / f"mesh-{seed}.safetensors")["points"]
+        seen = bool(np.isfinite(points).all())
+        codes = torch.from_numpy(self.reader.codes(points if seen else target))
+        return {
+            "pose": pose.half().numpy(),
+            "codes": group(codes, True).half().numpy(),
+            "seen": np.array([seen], np.float32),
+        }
+
+
 class Listener:
     """Whisper features around the frames of speaking clips."""
 
@@ -110,6 +144,7 @@ class Listener:
 def main(
     clips: Annotated[Path, typer.Option()],
     driven: Annotated[Path, typer.Option()],
+    meshes: Annotated[Path, typer.Option(help="meshes found in the clips")],
     vae: Annotated[Path, typer.Option()],
     out: Annotated[Path, typer.Option()],
     speech: Annotated[Path | None, typer.Option(help="corpus that the clips were made with")] = None,
@@ -117,7 +152,7 @@ def main(
 ) -> None:
     """Encode every clip that has a driven reference; existing files are kept."""
     model = load(CausalVAE, vae)
-    listen = Listener(WhisperFeatures.from_pretrained(), speech)
+    listen, watch = Listener(WhisperFeatures.from_pretrained(), speech), Watcher(model, meshes)
     for seed in seeds(driven, "driven"):
         target = out / f"latent-{seed}.safetensors"
         if not target.exists():
@@ -129,7 +164,9 @@ def main(
                 PRESETS[preset].window,
                 np.random.default_rng(seed),
             )
-            write(record | listen(clip, record["clean"].shape[1]), target)
+            _, latents, cells, _ = record["clean"].shape
+            record |= listen(clip, latents) | watch(clip, seed, record["place"], cells)
+            write(record, target)
 
 
 if __name__ == "__main__":

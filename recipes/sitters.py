@@ -22,7 +22,7 @@ from avatar.backbone.vae import CausalVAE
 from avatar.drivers.curves import CURVES
 from avatar.drivers.mesh import FaceBasis, rotation
 from avatar.drivers.mouth import MouthModel
-from avatar.model import Generator, GeneratorConfig
+from avatar.model import Generator
 from avatar.presets import Preset
 from avatar.probe import Array, Frames, Renderer, Response, probe, table
 from avatar.recipes import factory
@@ -104,7 +104,7 @@ def response_probe(
     sitters = Sitter.some(people)
     nets = Nets(
         vae=vae,
-        generator=generator or Generator(GeneratorConfig(dit=preset.dit, audio=preset.audio)),
+        generator=generator or Generator(preset.generator),
         decoder=PlainDecode(),
         basis=FaceBasis.load(),
         mouth=MouthModel.load(),

@@ -122,17 +122,30 @@ def train(
 
 
 def begin(model: nn.Module, start: Path) -> list[str]:
-    """Give a model the weights of a file; returns the names of those that the file lacks.
+    """Give a model the weights of a file; returns the names of those that the file lacks or has in part.
+
+    A layer that has more inputs than in the file does not hear the new ones, which are the last, yet.
 
     Raises:
         UserError: the file has weights that the model does not have.
     """
     own, given = model.state_dict(), load_file(start)
+    grown = [name for name, value in given.items() if name in own and _grew(value, own[name])]
+    for name in grown:
+        more = torch.zeros_like(own[name])
+        more[:, : given[name].shape[1]] = given[name]
+        given[name] = more
     unknown = sorted(n for n, v in given.items() if n not in own or v.shape != own[n].shape)
     if unknown:
         raise UserError(f"start={start}: its {unknown[0]} does not fit the {type(model).__name__}")
     model.load_state_dict({name: value.float() for name, value in given.items()}, strict=False)
-    return sorted(own.keys() - given.keys())
+    return sorted([*own.keys() - given.keys(), *grown])
+
+
+def _grew(before: Tensor, now: Tensor) -> bool:
+    """Whether two weights differ in that there are more inputs now, which lie on axis 1."""
+    one, two = list(before.shape), list(now.shape)
+    return len(one) == len(two) > 1 and one[:1] + one[2:] == two[:1] + two[2:] and one[1] < two[1]
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from avatar.drivers.mesh import (
     face_mask,
     kabsch,
     measure_motion,
+    part_masks,
     rotation,
 )
 
@@ -118,3 +119,17 @@ def test_the_face_mask_covers_face_and_chin_and_nothing_else(basis: FaceBasis) -
     points = (landmarks(basis)[[NOSE_TIP, 14, CHIN], :2] / 8).astype(int)
     assert (mask[points[:, 1], points[:, 0]] > 0.5).all()
     assert mask[:4].max() == mask[:, :4].max() == 0
+
+
+def test_parts_of_the_face_share_it_out(basis: FaceBasis) -> None:
+    """Cells are 8 px: the lips lie in the mouth's, irises and brows in the eyes', the nose in neither."""
+    points = landmarks(basis)
+    mouth, eyes, rest = part_masks(points, SIDE, 32)
+    assert np.allclose(mouth + eyes + rest, face_mask(points, SIDE, 32), atol=1e-6) and rest.min() >= 0
+
+    def at(mask: np.ndarray, *places: int) -> list[float]:
+        return [float(mask[tuple((points[place, 1::-1] / 8).astype(int))]) for place in places]
+
+    assert min(at(mouth, 13, 14, 61, 291)) > 0.4 and max(at(eyes, 13, 14, 61, 291, 1)) == 0
+    assert min(at(eyes, 468, 473, 105, 334)) > 0.4 and max(at(mouth, 468, 473, 105, 334, 1)) == 0
+    assert at(rest, 1)[0] > 0.9

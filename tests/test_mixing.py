@@ -16,9 +16,11 @@ from avatar.drivers.curves import CURVES, INDEX, MOUTH
 from avatar.drivers.expression import ExpressionReader, ExpressionSignal
 from avatar.drivers.head import HeadSignal
 from avatar.drivers.mesh import FaceBasis, ReferenceMesh
+from avatar.drivers.mix import mix_codes
 from avatar.drivers.pose import PoseSignal
 from avatar.errors import UserError
 from avatar.mixing import Mixer, WhenShort, fitted
+from avatar.windows import Motion
 
 Array = NDArray[np.float32]
 FPS, FRAMES = Fraction(25), 20
@@ -128,7 +130,8 @@ def mixer(
     mix = Mixer(mesh, signals, fps=FPS, frames=FRAMES, when_short=when_short)
 
     def mixed(curves: Array, head: Array, first: int) -> tuple[Array, Array]:
-        return mix(curves, head, first, np.full(len(curves), speaks, np.float32))
+        out = mix(Motion(curves, head), first, np.full(len(curves), speaks, np.float32))
+        return out.curves, out.head
 
     return mixed
 
@@ -230,3 +233,40 @@ def test_an_expression_that_is_too_short_is_refused_when_asked(
         mixer(mesh, expression, None, when_short="error")
     with pytest.raises(UserError, match=r"the pose signal has 0\.66\d+ s, the video 0\.8 s"):
         mixer(mesh, None, pose, when_short="error")
+
+
+def test_the_net_is_told_of_what_there_is(
+    mesh: ReferenceMesh, expression: ExpressionSignal, pose: PoseSignal
+) -> None:
+    """Nothing of a mood, which has no codes, nor of signals at strength 0."""
+    own = Motion(*motion(FRAMES))
+    silent = np.zeros(FRAMES, np.float32)
+
+    def mixed(*signals: ExpressionSignal | PoseSignal) -> Motion:
+        return Mixer(mesh, signals, fps=FPS, frames=FRAMES, when_short="hold")(own, 0, silent)
+
+    for nothing in (mixed(), mixed(expression), mixed(pose.scaled(0)), mixed(coded(1.0).scaled(0))):
+        assert nothing.codes is None and nothing.told is None and nothing.pose_strength is None
+    told = mixed(coded(1.0).scaled(0.5), pose.scaled(0.7))
+    assert np.allclose(told.codes, 1) and np.allclose(told.told, 0.5) and np.allclose(told.pose_strength, 0.7)
+
+
+def coded(value: float) -> ExpressionSignal:
+    return replace(ExpressionSignal.of_mood("happy"), codes=np.full((), value), absolute=True)
+
+
+def test_codes_are_weighed_and_leave_the_mouth_to_the_speech() -> None:
+    """0.75 x 2 + 0.25 x 6 = 3; eyes and cheeks follow both signals, 1.5 + 0.5, but no further than 1."""
+    signals = [coded(2.0).scaled(1.5), coded(6.0).scaled(0.5).masked("eyes", "cheeks")]
+    codes, told = mix_codes(signals, np.array([0.25], np.float32))
+    assert np.allclose(codes, 3) and np.allclose(told, [[0.75, 1, 1]])
+
+
+def test_steps_of_signals_of_one_kind_must_agree(mesh: ReferenceMesh, pose: PoseSignal) -> None:
+    late = pose.over_steps((0.0, 0.0), (1.0, 1.0))
+    given = {"fps": FPS, "frames": FRAMES, "when_short": "hold"}
+    assert Mixer(mesh, [late], **given).schedules["pose"](0.25) == pytest.approx(0.25)
+    with pytest.raises(UserError, match="the pose signals of one face differ in their steps"):
+        Mixer(mesh, [late, pose], **given)
+    with pytest.raises(UserError, match="a mood has no strengths over steps"):
+        Mixer(mesh, [ExpressionSignal.of_mood("sad").over_steps((0.0, 0.0), (1.0, 1.0))], **given)

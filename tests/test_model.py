@@ -8,7 +8,7 @@ from tiny import FEATURES, TINY, generator
 from torch import Tensor
 
 from avatar.backbone import flow
-from avatar.model import Conditions, GeneratorConfig, face_window, group, hole_cells
+from avatar.model import Conditions, Strengths, face_window, group, hole_cells
 
 CELLS = 8
 
@@ -27,7 +27,10 @@ def given(audio: bool = True) -> Conditions:
         hole=torch.rand(2, 4, 3, CELLS, CELLS, generator=torch.Generator().manual_seed(3)),
         face=face,
         motion=torch.tensor([[1.5, 1.0], [0.0, 3.0]]),
+        known=randn(2, 17, 3, CELLS, CELLS, seed=5),
         audio=randn(2, 3, 4, 10, FEATURES, seed=4) if audio else None,
+        codes=randn(2, 3, 4, 48, seed=6),
+        pose=randn(2, 16, 3, CELLS, CELLS, seed=7),
     )
 
 
@@ -53,7 +56,7 @@ def test_sampling_the_untrained_net_gives_them_too(steps: int) -> None:
     assert torch.allclose(found, conditions.driven, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["reference", "driven", "hole", "motion", "audio"])
+@pytest.mark.parametrize("name", ["reference", "driven", "hole", "motion", "known", "audio", "codes", "pose"])
 @torch.no_grad()
 def test_every_condition_counts(name: str) -> None:
     net, conditions = generator(random=True), given()
@@ -77,7 +80,7 @@ def test_a_fresh_adapter_changes_nothing() -> None:
 @torch.no_grad()
 def test_speech_after_the_last_block_stays_inside_the_face() -> None:
     last = replace(TINY.audio, double_blocks=(), single_blocks=(TINY.dit.single_blocks - 1,))
-    net = generator(random=True, config=GeneratorConfig(dit=TINY.dit, audio=last))
+    net = generator(random=True, config=replace(TINY, audio=last).generator)
     change = (net(NOISE, TIME, given()) - net(NOISE, TIME, given(audio=False))).abs().amax((1, 2))
     inside = given().face[:, 0] > 0
     assert change[~inside].max() == 0
@@ -97,9 +100,30 @@ def test_withheld_sound_is_no_sound() -> None:
 @torch.no_grad()
 def test_the_scale_turns_the_speech_off() -> None:
     net, other = generator(random=True), given()._replace(audio=randn(2, 3, 4, 10, FEATURES, seed=9))
-    silent, loud = (net(NOISE, TIME, given(), scale) for scale in (0.0, 1.0))
-    assert torch.equal(net(NOISE, TIME, other, 0.0), silent)
-    assert not torch.allclose(net(NOISE, TIME, other, 1.0), loud, atol=1e-3)
+    silent, loud = (net(NOISE, TIME, given(), Strengths(audio=scale)) for scale in (0.0, 1.0))
+    assert torch.equal(net(NOISE, TIME, other, Strengths(audio=0.0)), silent)
+    assert not torch.allclose(net(NOISE, TIME, other, Strengths(audio=1.0)), loud, atol=1e-3)
+
+
+@pytest.mark.parametrize(("signal", "strength"), [("codes", "expression"), ("pose", "pose")])
+@torch.no_grad()
+def test_a_signal_at_0_is_no_signal_and_counts_frame_by_frame(signal: str, strength: str) -> None:
+    net = generator(random=True)
+    without = net(NOISE, TIME, given()._replace(**{signal: None}))
+    for nothing in (0.0, torch.zeros(2, 1), torch.zeros(1, 3)):
+        assert torch.equal(net(NOISE, TIME, given(), Strengths(**{strength: nothing})), without)
+    half = net(NOISE, TIME, given(), Strengths(**{strength: torch.tensor([[1.0], [0.0]])}))
+    whole = net(NOISE, TIME, given())
+    assert torch.allclose(half[0], whole[0], atol=1e-5) and torch.allclose(half[1], without[1], atol=1e-5)
+    assert not torch.allclose(whole, without, atol=1e-2)
+
+
+@torch.no_grad()
+def test_nothing_known_is_what_none_means() -> None:
+    net, nothing = generator(random=True), torch.zeros(2, 17, 3, CELLS, CELLS)
+    assert torch.equal(
+        net(NOISE, TIME, given()._replace(known=nothing)), net(NOISE, TIME, given()._replace(known=None))
+    )
 
 
 def test_hole_cells_hold_the_four_frames_of_a_latent_frame() -> None:

@@ -198,6 +198,17 @@ def test_weights_to_start_from_must_fit_but_may_be_few(tmp_path: Path) -> None:
         begin(net, tmp_path / "other.safetensors")
 
 
+def test_new_inputs_of_a_layer_are_not_heard_yet(tmp_path: Path) -> None:
+    net = line()
+    out, inputs = net.linear.weight.shape
+    save_file({"linear.weight": torch.full((out, inputs - 1), 3.0)}, tmp_path / "narrow.safetensors")
+    assert "linear.weight" in begin(net, tmp_path / "narrow.safetensors")
+    assert net.linear.weight[:, :-1].eq(3).all() and net.linear.weight[:, -1].eq(0).all()
+    save_file({"linear.weight": torch.zeros(out + 1, inputs)}, tmp_path / "tall.safetensors")
+    with pytest.raises(UserError, match=r"its linear\.weight does not fit"):
+        begin(net, tmp_path / "tall.safetensors")
+
+
 def test_training_learns_logs_and_averages(tmp_path: Path) -> None:
     def probe(net: nn.Module) -> dict[str, float]:
         assert not net.training and not torch.is_grad_enabled()
@@ -323,7 +334,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Clips and their driven references, and a preset of tiny nets."""
     folder = tmp_path_factory.mktemp("data")
     for seed in range(CLIPS):
-        write(made_up_clip(seed), folder / f"clips/clip-{seed}.safetensors")
+        clip = made_up_clip(seed)
+        write(clip, folder / f"clips/clip-{seed}.safetensors")
+        points = np.tile(clip["reference_landmarks"], (FRAMES, 1, 1))
+        points[5 * seed :, 0, 0] = np.nan if seed == 3 else points[0, 0, 0]
+        write({"points": points}, folder / f"meshes/mesh-{seed}.safetensors")
     driven.main(folder / "clips", folder / "driven")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "tiny", TINY)
@@ -337,7 +352,9 @@ def vae_run(data: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def encoded(data: Path, vae_run: Run) -> Path:
-    latents.main(data / "clips", data / "driven", vae_run.weights, data / "latents", preset="tiny")
+    latents.main(
+        data / "clips", data / "driven", data / "meshes", vae_run.weights, data / "latents", preset="tiny"
+    )
     return data / "latents"
 
 
@@ -417,7 +434,7 @@ def test_existing_records_are_kept(data: Path, encoded: Path, vae_run: Run) -> N
     files = [*(data / "driven").iterdir(), *encoded.iterdir()]
     before = {path: path.stat().st_mtime_ns for path in files}
     driven.main(data / "clips", data / "driven")
-    latents.main(data / "clips", data / "driven", vae_run.weights, encoded, preset="tiny")
+    latents.main(data / "clips", data / "driven", data / "meshes", vae_run.weights, encoded, preset="tiny")
     assert {path: path.stat().st_mtime_ns for path in files} == before
 
 
@@ -454,6 +471,9 @@ def test_latents_fit_their_clips(encoded: Path, data: Path, vae_run: Run) -> Non
         "motion": (2,),
         "audio": (5, 4, 10, 384),
         "heard": (1,),
+        "pose": (16, 5, 8, 8),
+        "codes": (5, 4, 48),
+        "seen": (1,),
     }
     clip = load_file(data / "clips/clip-2.safetensors")
     with torch.no_grad():
@@ -463,6 +483,16 @@ def test_latents_fit_their_clips(encoded: Path, data: Path, vae_run: Run) -> Non
     assert (coded - pixels(clip["frames"])[window]).abs().mean() < 0.1
     hole = torch.from_numpy(load_file(data / "driven/driven-2.safetensors")["hole"]).float() / 255
     np.testing.assert_array_equal(found["hole"], hole_cells(hole[window], 8).half())
+    # The face's dots are white, the rest of the skeleton picture is black.
+    with torch.no_grad():
+        skeleton = load(CausalVAE, vae_run.weights).decode(torch.from_numpy(found["pose"])[None].float())
+    nose = clip["reference_landmarks"][1, :2] - [column, row]
+    assert skeleton[0, :, 0].mean() < -0.5
+    assert skeleton[0, :, 0, int(nose[1]), int(nose[0])].mean() > skeleton[0, :, 0].mean() + 0.5
+    last = load_file(encoded / "latent-3.safetensors")
+    assert found["seen"] == [1] and last["seen"] == [0]
+    np.testing.assert_allclose(found["codes"][0, 0], found["codes"][4, 3], atol=2e-3)  # one mesh all along
+    assert found["codes"].std(-1) == pytest.approx(1, abs=0.02)
 
 
 def test_the_generator_trains_and_resumes_exactly(generator_run: Run) -> None:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from avatar.backbone.decode import Decoded
 from avatar.backbone.precision import fast_dtype
+from avatar.drivers.expression import CODE
 from avatar.drivers.mesh import FaceBasis
 from avatar.drivers.mouth import MouthModel
-from avatar.model import Conditions, Generator, GeneratorConfig
+from avatar.model import Conditions, Generator
 from avatar.render import FADE, Frame, Motion, Nets, Renderer, Sampling, compose, pixels, smooth_jumps
 
 Field = TypeVar("Field", np.ndarray, Tensor)
@@ -57,9 +58,7 @@ def talk(frames: int) -> Motion:
 def pieces(whole: Motion, sizes: Sequence[int]) -> Iterator[Motion]:
     start = 0
     for size in sizes:
-        part = slice(start, start + size)
-        audio = None if whole.audio is None else whole.audio[part]
-        yield Motion(whole.curves[part], whole.head[part], audio)
+        yield whole.cut(slice(start, start + size))
         start += size
 
 
@@ -250,7 +249,7 @@ class Mood(Generator):
 def brightness(kind: type[Generator], latents: int) -> np.ndarray:
     """RGB (latent frames, 3, s, s) of the last frame of each latent frame of a still motion."""
     nets = replace(renderer().nets, decoder=decoder(False, plain=True))
-    net = kind(GeneratorConfig(dit=TINY.dit, audio=TINY.audio)).eval()
+    net = kind(TINY.generator).eval()
     render = Renderer(replace(nets, generator=net), picture(SIDE), landmarks(SIDE))
     curves, head = (0 * values for values in motion(4 * latents - 3))
     shown = [inside(render, frame.rgb) for frame in render([Motion(curves, head)], STILL)]
@@ -313,6 +312,48 @@ def test_speech_changes_the_frames_that_hear_it() -> None:
     changes = [np.abs(one.rgb - another.rgb).max() for one, another in frames]
     assert max(changes[:29]) == 0  # the windows before
     assert min(changes[41:]) > 1e-3
+
+
+def driven_face(frames: int) -> Motion:
+    """A talking head that the net is told of by codes and a skeleton too."""
+    codes = np.random.default_rng(0).normal(size=(frames, CODE)).astype(np.float32)
+    ones = np.ones((frames, 3), np.float32)
+    return talk(frames)._replace(codes=codes, told=ones, pose_strength=ones[:, 0])
+
+
+@pytest.mark.parametrize("sizes", [[17, 4], [1, 5, 15], [20, 1]])
+def test_codes_and_skeletons_come_in_pieces_too(sizes: list[int]) -> None:
+    render, whole = renderer(random=True, coder=True), driven_face(21)
+    assert same(list(render(pieces(whole, sizes), STILL)), list(render([whole], STILL)))
+
+
+@pytest.mark.parametrize("field", ["told", "pose_strength"])
+def test_codes_and_skeletons_count_by_their_strength_and_schedule(field: str) -> None:
+    render, whole = renderer(random=True, coder=True), driven_face(9)
+    kind = {"told": "expression", "pose_strength": "pose"}[field]
+    without = whole._replace(codes=None, told=None) if field == "told" else whole._replace(pose_strength=None)
+    off = list(render([without], STILL))
+    assert same(list(render([whole._replace(**{field: 0 * getattr(whole, field)})], STILL)), off)
+    assert same(list(render([whole], Sampling(schedules={kind: lambda time: 0.0}))), off)
+    changes = [np.abs(a.rgb - b.rgb).max() for a, b in zip(render([whole], STILL), off, strict=True)]
+    assert min(changes) > 1e-3
+
+
+def test_codes_are_heard_where_they_are_told_to() -> None:
+    """The eyes' cells alone: what changes most lies in the upper half of the face."""
+    render, whole = renderer(random=True, coder=True), driven_face(5)
+    assert whole.told is not None
+    eyes = whole._replace(told=whole.told * np.array([0, 1, 0], np.float32))
+    deaf = whole._replace(codes=None, told=None)
+    mouth = whole._replace(told=whole.told * np.array([1, 0, 0], np.float32))
+    base = list(render([deaf], STILL))
+
+    def upper_share(heard: Motion) -> float:
+        pairs = zip(render([heard], STILL), base, strict=True)
+        change = np.mean([np.abs(one.rgb - other.rgb).sum(0) for one, other in pairs], 0)
+        return float(change[: SIDE // 2].sum() / change.sum())
+
+    assert upper_share(eyes) > upper_share(mouth) + 0.1
 
 
 def test_where_the_flow_jumps_the_small_picture_is_shown() -> None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from avatar.adapters.audio import AudioAdapterConfig
+from avatar.adapters.expression import ExpressionAdapterConfig
 from avatar.backbone.decode import DecoderConfig, ReferenceDecoder
 from avatar.backbone.dit import DiTConfig, FinalLayer, Modulation
 from avatar.backbone.vae import CausalVAE
@@ -23,7 +24,7 @@ TINY = replace(
     vae=replace(MINI.vae, widths=(8, 16)),
     dit=DiTConfig(
         in_channels=16,
-        condition_channels=36,
+        condition_channels=53,
         out_channels=16,
         hidden=32,
         heads=2,
@@ -41,6 +42,9 @@ TINY = replace(
         double_blocks=(0,),
         single_blocks=(1,),
     ),
+    expression=ExpressionAdapterConfig(
+        code=48, width=8, hidden=32, heads=2, every=1, double_blocks=1, single_blocks=2
+    ),
     decoder=DecoderConfig(widths=(8, 16, 16), blocks=1, relief=9),
     window=8,
 )
@@ -49,10 +53,12 @@ TINY = replace(
 def generator(random: bool, config: GeneratorConfig | None = None) -> Generator:
     """A generator as it starts, or with random weights where it starts with zeros."""
     torch.manual_seed(0)
-    net = Generator(config or GeneratorConfig(dit=TINY.dit, audio=TINY.audio))
+    net = Generator(config or TINY.generator)
     if random:
         layers = [m for m in net.dit.modules() if isinstance(m, Modulation | FinalLayer)]
-        for layer in (*layers, net.audio.double_layers, net.audio.single_layers):
+        for adapter in (net.audio, net.expression):
+            layers += [adapter.double_layers, adapter.single_layers]
+        for layer in (*layers, net.pose):
             _randomise(layer)
     return net.eval()
 
