@@ -1,8 +1,8 @@
 """What the soundtrack's net sees of a video: what moves, frame by frame, and how things look.
 
-Frames are sampled at 25 a second by their timestamps, whatever the rate of the file, and squeezed to 64 px. Motion
-is the difference of neighbouring frames, told per cell of 8 px: its strength, its sign, and the flow that
-explains it best (Lucas and Kanade 1981). Looks are latents of the backbone's VAE.
+Frames are sampled at 25 a second by their timestamps, whatever the rate of the file, and squeezed to 64 px.
+Motion is the difference of neighbouring frames, told per cell of 8 px: its strength, its sign, and the flow
+that explains it best (Lucas and Kanade 1981). Looks are latents of the backbone's VAE.
 
 Shape legend: T frames at 25 a second, t = (T - 1) / 4 + 1 latent frames.
 """
@@ -88,7 +88,7 @@ def watch(path: str | Path, seconds: Fraction) -> Iterator[NDArray[np.uint8]]:
 
 
 def motion(frames: NDArray[np.uint8] | Tensor, before: NDArray[np.uint8] | None = None) -> Tensor:
-    """Motion (T, 256) of frames (T, 64, 64, 3); `before`: the frame (64, 64, 3) that the first one follows."""
+    """Motion (T, 256) of frames (T, 64, 64, 3); `before`: the frame that the first one follows."""
     luma = torch.as_tensor(frames).float() @ LUMA / 255
     lead = luma[:1] if before is None else (torch.as_tensor(before).float() @ LUMA / 255)[None]
     luma = torch.cat([lead, luma])

@@ -1,7 +1,8 @@
-"""Write scenes that sound. Settings in soundtrack_data.yaml; `python -m avatar.recipes.soundtrack_data key=value`.
+"""Write scenes that sound. Settings in soundtrack_data.yaml; `python -m avatar.recipes.soundtrack_data ...`.
 
-A sample has `samples` (131072,) int16 at 22.05 kHz, `motion` (149, 256) and `looks` (38, 1024) of avatar.drivers.sight
-as float16, and in its metadata the captions, the classes heard and seen and the times of visible blows.
+A sample has `samples` (131072,) int16 at 22.05 kHz, `motion` (149, 256) and `looks` (38, 1024) of
+avatar.drivers.sight as float16, and in its metadata the captions, the classes heard and seen and the times of
+visible blows.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 def main(words: list[str]) -> None:
     """Write the scenes that are missing."""
-    settings = read_settings(SoundtrackDataSettings, "soundtrack_data", words)
+    settings = read_settings(SoundtrackDataSettings, "soundtrack_data", words)  # type: ignore[type-var]
     if not settings.vae.exists():
         raise UserError(f"vae={settings.vae}: no such file, the VAE of the preset is needed")
     torch.set_num_threads(1)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from avatar.recipes.modal import RATE, Sound, place
 from avatar.recipes.sound import coloured_noise
 
-Curve = NDArray[np.float64]
+Curve = NDArray[np.floating]
 CURVE_RATE = 100  # Hz
 HOP, FFT = 256, 1024
 
