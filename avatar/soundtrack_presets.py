@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from avatar.backbone.hifigan import V3, HiFiGANConfig
+from avatar.backbone.mel import MelConfig
 from avatar.backbone.mel_vae import MelVAEConfig
 from avatar.backbone.v2a import V2AConfig
 
@@ -43,3 +44,4 @@ MINI = SoundtrackPreset(
 )
 
 PRESETS = {"mini": MINI}
+LATENT_SECONDS = MINI.vae.frames * MelConfig().hop / MelConfig().rate  # 46.4 ms

@@ -1,12 +1,13 @@
 """Video-to-audio transformer: what is seen, what is heard and what is said meet in three-stream blocks.
 
-Sound latents, visual tokens and text tokens have their own modulation, projections and MLP in the first blocks and
-are joined in attention only; single-stream blocks on the joined sequence follow (section 3 of the design). Visual
-and text features enter through their own linear projections with SwiGLU. Beside the visual tokens, the motion
-around the moment of each sound latent is added to its token: that is what puts a sound on its frame.
+Sound latents, visual tokens and text tokens have their own modulation, projections and MLP in the first
+blocks and are joined in attention only; single-stream blocks on the joined sequence follow (section 3 of
+the design). Visual and text features enter through their own linear projections with SwiGLU. Beside the
+visual tokens, the motion around the moment of each sound latent is added to its token: that is what puts a
+sound on its frame.
 
-Shape legend: B batch, N sound latents of C channels, V visual tokens, L text tokens, W frames of motion around a
-sound latent, D hidden channels.
+Shape legend: B batch, N sound latents of C channels, V visual tokens, L text tokens, W frames of motion
+around a sound latent, D hidden channels.
 """
 
 from dataclasses import dataclass

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avatar import ffmpeg
+from avatar.backbone.v2a import Sight
 from avatar.backbone.vae import CausalVAE
 from avatar.errors import UserError
 from avatar.media import check_file
@@ -35,6 +37,34 @@ LOOKS = 16 * (SIDE // 8) ** 2  # numbers of a latent frame
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 STIFFNESS = 0.02  # added to the squares of gradients: flat cells have no flow
 PIECE = 400  # frames in memory at a time
+GROUP = 4  # frames behind a latent frame; the first one has one only
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All that is seen of a video: `motion` (T, 256) at 25 frames a second and `looks` (t, 1024)."""
+
+    motion: Tensor
+    looks: Tensor
+
+    def window(self, first: int, count: int, seconds: float, span: int) -> Sight:
+        """What is seen around sound latents `first` to `first + count`, as a batch of one.
+
+        Args:
+            seconds: length of a sound latent; the first begins with the video.
+            span: frames of motion around each, odd.
+        """
+        middle = (torch.arange(first, first + count, dtype=torch.float64) + 0.5) * seconds * FPS
+        nearest = middle.round().long()
+        frames = nearest[:, None] + torch.arange(span) - span // 2
+        around = self.motion[frames.clamp(0, len(self.motion) - 1)]
+        start = math.floor(first * seconds * FPS / GROUP)
+        index = start + torch.arange(math.ceil(count * seconds * FPS / GROUP) + 2)
+        index = index.clamp(max=len(self.looks) - 1)
+        own = (GROUP * index[:, None] - torch.arange(GROUP - 1, -1, -1)).clamp(min=0)
+        tokens = torch.cat([self.looks[index], self.motion[own].flatten(1)], dim=1)
+        moments = (GROUP * index - (GROUP - 1) / 2).clamp(min=0) / (FPS * seconds) - 0.5 - first
+        return Sight(around[None].float(), (middle - nearest).float(), tokens[None].float(), moments.float())
 
 
 def video_seconds(path: str | Path) -> Fraction:
@@ -112,8 +142,8 @@ def _cells(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def look(vae: CausalVAE, pieces: Iterator[NDArray[np.uint8]]) -> tuple[Tensor, Tensor]:
-    """Motion (T, 256) and looks (t, 1024) of frames that come in pieces, 4n + 1 in all."""
+def look(vae: CausalVAE, pieces: Iterator[NDArray[np.uint8]]) -> Seen:
+    """What is seen of frames that come in pieces, 4n + 1 in all."""
     moves: list[Tensor] = []
     last: list[NDArray[np.uint8] | None] = [None]
 
@@ -124,4 +154,4 @@ def look(vae: CausalVAE, pieces: Iterator[NDArray[np.uint8]]) -> tuple[Tensor, T
             yield torch.from_numpy(frames.copy()).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
 
     latents = torch.cat(list(vae.encode_stream(pixels())), dim=2)
-    return torch.cat(moves), latents[0].transpose(0, 1).flatten(1)
+    return Seen(torch.cat(moves), latents[0].transpose(0, 1).flatten(1))

@@ -10,7 +10,7 @@ from avatar.recipes import textures
 from avatar.recipes.blows import Maker
 from avatar.recipes.modal import RATE
 from avatar.recipes.stage import Act, Brush, any_colour, darker, jitter
-from avatar.recipes.textures import CURVE_RATE, Curve, wander
+from avatar.recipes.textures import CURVE_RATE, Curve, unit, wander
 
 
 def _at(curve: Curve, now: float) -> float:
@@ -22,7 +22,7 @@ def pouring(seconds: float, rng: np.random.Generator, held_out: bool) -> Act:
     samples = round(seconds * RATE)
     time = np.arange(int(seconds * CURVE_RATE) + 2) / CURVE_RATE
     start, length = rng.uniform(0.1, 0.3) * seconds, rng.uniform(0.35, 0.6) * seconds
-    flow = np.clip((time - start) / 0.25, 0, 1) * np.clip((start + length - time) / 0.25, 0, 1)
+    flow = unit((time - start) / 0.25) * unit((start + length - time) / 0.25)
     filled = np.cumsum(flow) / max(flow.sum(), 1) * rng.uniform(0.6, 0.9) + 0.05
     sound = textures.pouring(flow, filled, samples, rng)
     water = jitter(((90, 150, 200), (110, 60, 30), (235, 225, 200))[rng.integers(3)], rng)

@@ -69,11 +69,11 @@ def main(words: list[str]) -> None:
         if path.exists():
             continue
         scene = make(seed, settings.held_out)
-        moves, looks = look(vae, iter([scene.frames]))
+        seen = look(vae, iter([scene.frames]))
         sample = {
             "samples": np.round(32767 * scene.sound).astype(np.int16),
-            "motion": moves.half().numpy(),
-            "looks": looks.half().numpy(),
+            "motion": seen.motion.half().numpy(),
+            "looks": seen.looks.half().numpy(),
         }
         write(sample, path, facts(scene))
 

@@ -28,6 +28,11 @@ def wander(
     return low + (high - low) * ((1 - ease) * heights[index] + ease * heights[index + 1])
 
 
+def unit(curve: NDArray) -> Curve:
+    """Values cut to 0..1."""
+    return np.clip(curve, 0.0, 1.0).astype(np.float64)
+
+
 def stretch(curve: Curve, samples: int) -> Curve:
     """A curve at the rate of the sound."""
     return np.interp(np.arange(samples) / RATE, np.arange(len(curve)) / CURVE_RATE, curve)
@@ -162,7 +167,7 @@ def crowd(voices: int, samples: int, rng: np.random.Generator) -> Sound:
         vowel = band(wander(seconds, 4, rng, 350, 850), 0.25) + 0.6 * band(
             wander(seconds, 4, rng, 900, 2300), 0.2
         )
-        talk = np.clip(2.5 * wander(seconds, 4.5, rng) - 0.6, 0, 1) * (wander(seconds, 0.5, rng) > 0.35)
+        talk = unit(2.5 * wander(seconds, 4.5, rng) - 0.6) * (wander(seconds, 0.5, rng) > 0.35)
         out += rng.uniform(0.4, 1) * level(colour(buzz, vowel + 0.01)) * stretch(talk, samples)
     return level(out)
 
