@@ -4,6 +4,7 @@ Shape legend: B batch, M mel bands, F spectrogram frames, C channels, S samples.
 the public files `generator_v1`, `generator_v2` and `generator_v3`.
 """
 
+import math
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -118,6 +119,20 @@ class HiFiGAN(nn.Module):
             for conv in module.modules():
                 if isinstance(conv, nn.Conv1d | nn.ConvTranspose1d):
                     nn.init.normal_(conv.weight, std=0.01)
+
+    @property
+    def reach(self) -> int:
+        """Spectrogram frames on either side that a frame's samples depend on, at most."""
+        config, rate, frames = self.config, 1, 3.0
+        for up, kernel in zip(config.rates, config.kernels, strict=True):
+            frames += (kernel / up) / rate
+            rate *= up
+            wide = max(
+                (size - 1) / 2 * (sum(steps) + (len(steps) if config.paired else 0))
+                for size, steps in zip(config.block_kernels, config.dilations, strict=True)
+            )
+            frames += wide / rate
+        return math.ceil(frames + 3 / rate)
 
     def forward(self, mel: Tensor) -> Tensor:
         """(B, M, F) to (B, F * hop) in [-1, 1]."""

@@ -7,7 +7,6 @@ zero and learn what it misses. Nothing looks further than `reach` latent vectors
 decoded in pieces.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -108,15 +107,6 @@ class MelVAE(nn.Module):
         x = self.shortcut_out(latents) + self.decoder_out(self.decoder(self.decoder_in(latents)))
         x = x.unflatten(2, (self.config.frames, self.config.bands)).permute(0, 3, 1, 2).flatten(2)
         return SPREAD * x + MIDDLE
-
-    def decode_pieces(self, latents: Tensor, size: int) -> Iterator[Tensor]:
-        """As `decode`, `size` latent vectors at a time with their neighbours: the same numbers."""
-        total = latents.shape[1]
-        for start in range(0, total, size):
-            first, end = max(0, start - self.reach), min(total, start + size + self.reach)
-            mel = self.decode(latents[:, first:end])
-            lead = (start - first) * self.config.frames
-            yield mel[:, :, lead : lead + min(size, total - start) * self.config.frames]
 
     @torch.no_grad()
     def init_linear_shortcut(self, mel: Tensor) -> None:
