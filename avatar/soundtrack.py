@@ -57,8 +57,8 @@ class Soundtrack:
         """Load the nets of a preset.
 
         Args:
-            folder: with `soundtrack_v2a`, `soundtrack_vae` and `soundtrack_vocoder` (.safetensors), if not those
-                of the package.
+            folder: with `soundtrack_v2a`, `soundtrack_vae` and `soundtrack_vocoder` (.safetensors), if not
+                those of the package.
 
         Raises:
             UserError: unknown preset, files are missing or damaged.
@@ -156,7 +156,7 @@ def evaluations(seconds: Fraction, steps: int) -> int:
 
 @dataclass(frozen=True)
 class Score:
-    """The sound of one video, made as it is read: iterate over float32 mono pieces at 22.05 kHz, or `save`."""
+    """The sound of one video, made as it is read: iterate over float32 mono pieces at 22.05 kHz."""
 
     clip: Path
     seconds: Fraction
@@ -164,12 +164,13 @@ class Score:
     vae: MelVAE
     vocoder: HiFiGAN
 
-    def __len__(self) -> int:
+    @property
+    def length(self) -> int:
         """Samples: the video's length times the rate, rounded."""
         return round(self.seconds * RATE)
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        rest = len(self)
+        rest = self.length
         for piece in decode(self.vae, self.vocoder, self.latents, PIECE):
             yield piece[:rest].cpu().numpy().astype(np.float32)
             rest -= min(rest, len(piece))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from avatar.media import check_file
-from avatar.run import bar, notes
+from avatar.run import notes
 from avatar.sound_mix import Old
 from avatar.soundtrack import Soundtrack, check_old, evaluations, video_length
 from avatar.writer import check_output
@@ -29,7 +30,7 @@ def run(
     force: bool,
     quiet: bool,
 ) -> None:
-    """Write the video with its sound, or the sound alone; what can be wrong is asked before the nets are loaded.
+    """Write the video with its sound, or the sound alone; inputs are checked before nets are loaded.
 
     Raises:
         UserError: anything wrong with the inputs or the output.
@@ -53,7 +54,8 @@ def run(
     settings |= {"seed": str(seed), "steps": str(steps), "guidance": f"{guidance:g}", "preset": preset}
     settings["seconds"] = f"{float(seconds):g}"
     console.print(", ".join(f"{name} {value}" for name, value in settings.items() if value is not None))
-    with bar(console) as progress:
+    columns = (BarColumn(), TimeRemainingColumn(), TextColumn("left"))
+    with Progress(*columns, console=console, disable=console.quiet) as progress:
         task = progress.add_task("", total=evaluations(seconds, steps))
         score = net.score(
             clip,

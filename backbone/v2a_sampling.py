@@ -24,7 +24,7 @@ def windows(total: int, size: int, overlap: int) -> list[tuple[int, int]]:
     """(first, count) of windows that cover `total` latents and share `overlap` of them or more."""
     if total <= size:
         return [(0, total)]
-    starts = list(range(0, total - size, size - overlap)) + [total - size]
+    starts = [*range(0, total - size, size - overlap), total - size]
     return [(start, size) for start in starts]
 
 
