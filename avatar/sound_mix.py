@@ -64,27 +64,30 @@ def mux(
         UserError: the output can not be written.
     """
     check_output(out, force)
-    track, voice = (out.with_name(f".{out.stem}.{name}.wav") for name in ("score", "voice"))
+    track, ducked, voice = (out.with_name(f".{out.stem}.{name}.wav") for name in ("score", "ducked", "voice"))
     part = _new_part(out)
     try:
         inputs, graph = [video, track], f"[1:a]{STEREO}[mix]"
-        if old in (None, "replace"):
-            write_wav(track, score, rate)
-        else:
+        write_wav(track, score, rate)
+        if old in ("mix", "keep-speech"):
             active = speaking(speech_probability(stream_audio(video, 30.0, SPEECH_RATE)))
-            write_wav(track, Ducking(active, DUCK).apply(score, rate), rate)
-            source = "0:a:0"
+            duck = Ducking(active, DUCK)
+            write_wav(ducked, duck.apply(stream_audio(track, 30.0, rate), rate), rate)
+            inputs, source = [video, ducked], "0:a:0"
             if old == "keep-speech":
                 gate = Ducking(1 - active, GATE, GATE_SHUTS, GATE_OPENS)
                 write_wav(voice, gate.apply(stream_audio(video, 30.0, RATE), RATE), RATE)
-                inputs, source = [video, track, voice], "2:a:0"
+                inputs, source = [video, ducked, voice], "2:a:0"
             speech = loudness(inputs, f"[{source}]{STEREO}")
-            below = speech + level + DUCK - loudness(inputs, f"[1:a]{STEREO}") if speech > SILENT else 0.0
+            below = 0.0
+            if speech > SILENT:
+                below = speech + level + DUCK - loudness([track], f"[0:a]{STEREO}")
             graph = (
                 f"[{source}]asetpts=N/SR/TB,{STEREO}[old];[1:a]{STEREO},volume={below:.2f}dB[new];"
                 "[old][new]amix=inputs=2:normalize=0:duration=longest[mix]"
             )
-        graph += f";[mix]apad,atrim=end={float(seconds):.6f}"
+        samples = round(seconds * RATE)
+        graph += f";[mix]apad=whole_len={samples},atrim=end_sample={samples}"
         measured = loudness(inputs, graph)
         lift = LOUDNESS - measured if measured > SILENT else 0.0
         limit = f"alimiter=limit={PEAK}:attack=2:release=60:level=disabled:latency=1"
@@ -101,7 +104,7 @@ def mux(
         _run([*sound, *coded, *said, "-movflags", "+faststart", "-f", "mp4", "-y", f"file:{part}"], inputs)
         os.replace(part, out)
     finally:
-        for path in (track, voice, part):
+        for path in (track, ducked, voice, part):
             path.unlink(missing_ok=True)
 
 

@@ -18,7 +18,7 @@ class SoundtrackPreset:
 
 
 MINI = SoundtrackPreset(
-    vae=MelVAEConfig(channels=80, hidden=192, encoder_blocks=3, decoder_blocks=4),
+    vae=MelVAEConfig(channels=128, hidden=192, encoder_blocks=3, decoder_blocks=4),
     vocoder=HiFiGANConfig(
         width=192,
         rates=V3.rates,
@@ -28,7 +28,7 @@ MINI = SoundtrackPreset(
         dilations=V3.dilations,
     ),
     v2a=V2AConfig(
-        channels=80,
+        channels=128,
         hidden=160,
         heads=5,
         triple_blocks=2,

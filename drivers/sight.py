@@ -117,10 +117,10 @@ def watch(path: str | Path, seconds: Fraction) -> Iterator[NDArray[np.uint8]]:
         seen += count
 
 
-def motion(frames: NDArray[np.uint8] | Tensor, before: NDArray[np.uint8] | None = None) -> Tensor:
+def motion(frames: NDArray[np.uint8], before: NDArray[np.uint8] | None = None) -> Tensor:
     """Motion (T, 256) of frames (T, 64, 64, 3); `before`: the frame that the first one follows."""
-    luma = torch.as_tensor(frames).float() @ LUMA / 255
-    lead = luma[:1] if before is None else (torch.as_tensor(before).float() @ LUMA / 255)[None]
+    luma = _luma(frames)
+    lead = luma[:1] if before is None else _luma(before)[None]
     luma = torch.cat([lead, luma])
     change = luma[1:] - luma[:-1]
     middle = F.pad(0.5 * (luma[1:] + luma[:-1])[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
@@ -134,6 +134,10 @@ def motion(frames: NDArray[np.uint8] | Tensor, before: NDArray[np.uint8] | None 
     sign = 10 * _cells(change) / CELL**2
     found = torch.stack([strength, sign.clamp(-3, 3), right.clamp(-3, 3), below.clamp(-3, 3)], 1)
     return found.flatten(1)
+
+
+def _luma(frames: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(frames.astype(np.float32)) @ LUMA / 255
 
 
 def _cells(x: Tensor) -> Tensor:

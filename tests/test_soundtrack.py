@@ -28,12 +28,15 @@ def noise(seconds: float, level: float = 0.1) -> np.ndarray:
     return (level * np.random.default_rng(0).standard_normal(round(seconds * RATE))).astype(np.float32)
 
 
+def call(*arguments: str) -> str:
+    """ffmpeg's log."""
+    return subprocess.run(ffmpeg.command("-y", *arguments), capture_output=True, text=True).stderr
+
+
 def talking(clip: Path, speech: Path, path: Path) -> Path:
     """The clip with speech."""
-    command = ffmpeg.command(
-        "-y", "-i", str(clip), "-i", str(speech), "-c:v", "copy", "-c:a", "aac", "-shortest"
-    )
-    subprocess.run([*command, str(path)], check=True, stderr=subprocess.DEVNULL)
+    inputs, coded = ["-i", str(clip), "-i", str(speech)], ["-c:v", "copy", "-c:a", "aac", "-shortest"]
+    call(*inputs, *coded, str(path))
     return path
 
 
@@ -91,9 +94,7 @@ def test_loudness_is_that_of_the_standard(tmp_path: Path, seconds: float) -> Non
     found = pyloudnorm.Meter(48_000).integrated_loudness(np.stack([judged, judged], 1))
     assert found == pytest.approx(LOUDNESS, abs=1.0)
     assert np.abs(heard).max() < 1
-    info = subprocess.run(
-        ffmpeg.command("-i", str(tmp_path / "out.mp4")), capture_output=True, text=True
-    ).stderr
+    info = call("-i", str(tmp_path / "out.mp4"))
     assert "48000 Hz, stereo" in info and "Audio: aac" in info
 
 
@@ -112,7 +113,7 @@ def test_peaks_stay_below_full_scale(tmp_path: Path) -> None:
 
 
 def test_the_soundtrack_is_under_the_speech(tmp_path: Path, speech: Path) -> None:
-    """Noise at -18 LU beneath speech: the difference between the mix and the speech alone is that much softer."""
+    """Noise beneath speech at -18 LU: what the mix has besides the speech is that much softer."""
     clip = talking(video(tmp_path / "silent.mp4", 130), speech, tmp_path / "clip.mp4")
     mux(clip, [noise(5.2)], RATE, Fraction(26, 5), tmp_path / "out.mp4", old="mix", level=-18)
     mixed, alone = (read_audio(tmp_path / name, 16_000)[: 5 * 16_000] for name in ("out.mp4", "clip.mp4"))
@@ -147,25 +148,15 @@ def test_old_sound_needs_a_word(tmp_path: Path, speech: Path) -> None:
 
 def test_replaced_sound_is_gone(tmp_path: Path, speech: Path) -> None:
     clip = talking(video(tmp_path / "silent.mp4", 50), speech, tmp_path / "clip.mp4")
-    mux(
-        clip,
-        [np.zeros(2 * RATE, np.float32)],
-        RATE,
-        Fraction(2),
-        tmp_path / "out.mp4",
-        old="replace",
-        level=-18,
-    )
+    nothing = [np.zeros(2 * RATE, np.float32)]
+    mux(clip, nothing, RATE, Fraction(2), tmp_path / "out.mp4", old="replace", level=-18)
     assert np.abs(read_audio(tmp_path / "out.mp4")).max() < 1e-3
 
 
 def test_a_phones_rotation_is_kept(tmp_path: Path) -> None:
     source = video(tmp_path / "wide.mp4", 25)
     turned = tmp_path / "turned.mp4"
-    command = ffmpeg.command(
-        "-y", "-display_rotation:v:0", "90", "-i", str(source), "-c", "copy", str(turned)
-    )
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    call("-display_rotation:v:0", "90", "-i", str(source), "-c", "copy", str(turned))
     assert (video_info(turned).width, video_info(turned).height) == (64, 96)
     film = soundtrack().score(turned, **OPTIONS).save(tmp_path / "out.mp4")
     assert (video_info(film).width, video_info(film).height, video_info(film).frames) == (64, 96, 25)
