@@ -55,10 +55,11 @@ def filters(config: MelConfig) -> Tensor:
 
 
 def log_mel(samples: Tensor, config: MelConfig) -> Tensor:
-    """Natural logarithm of mel bands as HiFi-GAN hears: (B, S) in [-1, 1] to (B, M, S // hop)."""
+    """Natural logarithm of mel bands as HiFi-GAN hears: (B, S) in [-1, 1] to (B, M, S // hop), in float32."""
     pad = (config.fft - config.hop) // 2
     samples = F.pad(samples.float()[:, None], (pad, pad), mode="reflect")[:, 0]
     window = torch.hann_window(config.fft, device=samples.device)
     spectrum = torch.stft(samples, config.fft, config.hop, window=window, center=False, return_complex=True)
     magnitude = (torch.view_as_real(spectrum).square().sum(-1) + 1e-9).sqrt()
-    return (filters(config).to(samples.device) @ magnitude).clamp(min=FLOOR).log()
+    with torch.autocast(samples.device.type, enabled=False):
+        return (filters(config).to(samples.device) @ magnitude).clamp(min=FLOOR).log()

@@ -45,3 +45,10 @@ def test_silence_is_the_floor() -> None:
     assert log_mel(torch.zeros(1, 2048), MEL).max().item() == pytest.approx(
         -10.9, abs=0.7
     )  # sqrt(1e-9) a bin
+
+
+def test_mixed_precision_leaves_it_alone() -> None:
+    sound = 0.3 * torch.randn(1, 4096, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = log_mel(sound, MEL)
+    torch.testing.assert_close(mixed, log_mel(sound, MEL))
