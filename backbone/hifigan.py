@@ -115,10 +115,6 @@ class HiFiGAN(nn.Module):
             for size, dilations in zip(config.block_kernels, config.dilations, strict=True):
                 self.resblocks.append(ResidualBlock(channels, size, dilations, config.paired))
         self.conv_post = nn.Conv1d(channels, 1, 7, padding=3)
-        for module in (self.ups, self.resblocks):
-            for conv in module.modules():
-                if isinstance(conv, nn.Conv1d | nn.ConvTranspose1d):
-                    nn.init.normal_(conv.weight, std=0.01)
 
     @property
     def reach(self) -> int:
