@@ -29,6 +29,9 @@ def soundtrack(
     steps: Annotated[int, typer.Option(help="from noise to sound; more is finer and slower")] = 16,
     guidance: Annotated[float, typer.Option(help="how closely picture and prompt are followed")] = 3.0,
     preset: Annotated[str, typer.Option(help="set of nets")] = "mini",
+    weights: Annotated[
+        Path | None, typer.Option(help="folder with other soundtrack_*.safetensors of the preset's kind")
+    ] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="where the nets run")
     ] = "auto",
@@ -56,6 +59,7 @@ def soundtrack(
         steps=steps,
         guidance=guidance,
         preset=preset,
+        weights=weights,
         device=device,
         force=force,
         quiet=quiet,

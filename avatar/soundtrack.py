@@ -101,8 +101,7 @@ class Soundtrack:
         Raises:
             UserError: the video can not be read, or an option is out of range.
         """
-        if not 1 <= steps <= 1000:
-            raise UserError(f"--steps {steps}: must be from 1 to 1000")
+        check_steps(steps)
         path = Path(clip)
         seconds = video_length(path)
         frames = watch(path, seconds)
@@ -130,6 +129,12 @@ class Soundtrack:
         self._encoder = self._encoder or SentenceEncoder()
         found = self._encoder([prompt])
         return Text(found.tokens, found.mask)
+
+
+def check_steps(steps: int) -> None:
+    """Raise UserError for a number of steps that makes no sense."""
+    if not 1 <= steps <= 1000:
+        raise UserError(f"--steps {steps}: must be from 1 to 1000")
 
 
 def video_length(path: Path) -> Fraction:

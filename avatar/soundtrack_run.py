@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from avatar.media import check_file
 from avatar.run import notes
 from avatar.sound_mix import Old
-from avatar.soundtrack import Soundtrack, check_old, evaluations, video_length
+from avatar.soundtrack import Soundtrack, check_old, check_steps, evaluations, video_length
 from avatar.writer import check_output
 
 
@@ -26,6 +26,7 @@ def run(
     steps: int,
     guidance: float,
     preset: str,
+    weights: Path | None,
     device: str,
     force: bool,
     quiet: bool,
@@ -37,13 +38,14 @@ def run(
     """
     ending = ".wav" if out.suffix.lower() == ".wav" else ".mp4"
     check_output(out, force, ending)
+    check_steps(steps)
     check_file(clip, "video")
     seconds = video_length(clip)
     if ending == ".mp4":
         old = check_old(clip, old)
     console = Console(stderr=True, quiet=quiet, soft_wrap=True, highlight=False, markup=False)
     with notes(console), console.status("loading"):
-        net = Soundtrack.from_pretrained(preset, device=device)
+        net = Soundtrack.from_pretrained(preset, folder=weights, device=device)
     console.print(f"{clip} -> {out}")
     settings = {
         "prompt": prompt,

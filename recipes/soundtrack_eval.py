@@ -1,8 +1,8 @@
 """Judge the nets of a soundtrack on scenes kept apart. Settings in soundtrack_eval.yaml;
 `python -m avatar.recipes.soundtrack_eval key=value ...`.
 
-Onsets: peaks of the spectral flux of the log-mel spectrogram, matched one to one with the times of visible blows
-within 80 ms; the same is told of the true sound, which is what the detector can reach. Spectrograms: the
+Onsets: peaks of the spectral flux of the log-mel spectrogram, matched one to one with the times of visible
+blows within 80 ms; the same is told of the true sound, which is what the detector can reach. Spectrograms: the
 mel-VAE's error, and the vocoder's beside that of Griffin and Lim's method (librosa, 60 iterations).
 """
 
