@@ -1,20 +1,21 @@
 """Judge the nets of a soundtrack on scenes kept apart. Settings in soundtrack_eval.yaml;
 `python -m avatar.recipes.soundtrack_eval key=value ...`.
 
-Onsets: peaks of the spectral flux of the log-mel spectrogram, matched one to one with the times of visible
-blows within 80 ms; the same is told of the true sound, which is what the detector can reach. Spectrograms: the
-mel-VAE's error, and the vocoder's beside that of Griffin and Lim's method (librosa, 60 iterations).
+Spectrograms: the mel-VAE's error, and the vocoder's beside that of Griffin and Lim's method. Onsets: shares
+of visible blows with an onset within 80 ms and of onsets with a visible blow. Classes: how often a judge
+that knows true sounds only is right. Each is told of the true sounds too, which is what the judge itself
+can reach. Choice: with nothing to be seen, how often the prompt's class of two is the more likely one.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 from safetensors.torch import load_file
 from torch import Tensor
@@ -28,17 +29,29 @@ from avatar.backbone.v2a_sampling import decode, sample
 from avatar.drivers.sight import Seen
 from avatar.drivers.text import SentenceEncoder
 from avatar.errors import UserError
+from avatar.recipes.onsets import matched, onsets
 from avatar.recipes.settings import read_settings
 from avatar.recipes.shards import seeds
+from avatar.recipes.sounding import CLASSES, FRAMES
+from avatar.recipes.soundtrack_classifier import SoundClassifier
 from avatar.recipes.soundtrack_data import KIND, read_facts
 from avatar.recipes.soundtrack_sounds import MEL
+from avatar.soundtrack import OVERLAP, PIECE, WINDOW
 from avatar.soundtrack_presets import LATENT_SECONDS
 
-FRAME = MEL.hop / MEL.rate  # s
-NEAR = 0.08  # s, between a blow and its sound
-RISE = 0.9  # mean rise of log-mel over its surroundings that is an onset; see docs/soundtrack.md
-APART = 5  # frames between onsets, 58 ms
 ITERATIONS = 60  # of Griffin and Lim
+# Sounds that nothing in the picture decides.
+PROMPTS = {
+    "rain": "heavy rain",
+    "crowd": "people talk in a busy cafe",
+    "music": "piano music",
+    "engine": "an engine runs",
+    "fire": "a crackling fire",
+    "waves": "waves on a beach",
+    "typing": "typing on a keyboard",
+    "clock": "a clock ticks",
+}
+LATENTS = 128  # of a made sound, 5.9 s
 
 
 class SoundtrackEvalSettings(BaseModel):
@@ -51,39 +64,38 @@ class SoundtrackEvalSettings(BaseModel):
     vae: Path
     vocoder: Path | None
     v2a: Path | None
+    classifier: Path | None
+    pairs: NonNegativeInt
     steps: PositiveInt
     guidance: float
     seed: NonNegativeInt
     out: Path
 
 
-def flux(mel: Tensor) -> NDArray[np.float32]:
-    """Mean rise of a log-mel spectrogram (M, F) against two frames before, (F,); quiet bands do not count."""
-    loud = mel.clamp(min=float(mel.max()) - 9.0)
-    rise = (loud[:, 2:] - loud[:, :-2]).clamp(min=0).mean(0)
-    return torch.cat([torch.zeros(2), rise]).numpy()
+class Maker:
+    """Makes log-mel spectrograms of sounds that a net hears with a picture and a prompt."""
 
+    def __init__(self, settings: SoundtrackEvalSettings, vae: MelVAE, vocoder: HiFiGAN, net: V2A) -> None:
+        self.settings, self.vae, self.vocoder, self.net = settings, vae, vocoder, net
+        self.encode = SentenceEncoder()
 
-def onsets(mel: Tensor) -> NDArray[np.float64]:
-    """Times in seconds at which something begins to sound."""
-    strength = flux(mel)
-    padded = np.pad(strength, APART, mode="reflect")
-    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * APART + 1)
-    wide = np.pad(strength, 20, mode="reflect")
-    usual = np.median(np.lib.stride_tricks.sliding_window_view(wide, 41), axis=1)
-    peak = (strength == around.max(1)) & (strength > usual + RISE)
-    return (np.flatnonzero(peak) - 0.5) * FRAME
-
-
-def matched(hits: NDArray[np.float64], found: NDArray[np.float64]) -> int:
-    """How many of `hits` have an onset within `NEAR`, each onset used once; both in order."""
-    count = used = 0
-    for hit in hits:
-        while used < len(found) and found[used] < hit - NEAR:
-            used += 1
-        if used < len(found) and found[used] <= hit + NEAR:
-            count, used = count + 1, used + 1
-    return count
+    def __call__(self, seen: Seen, prompt: str, seed: int) -> Tensor:
+        """(M, F) of the waveform."""
+        said, span = self.encode([prompt]), self.net.config.span
+        latents = sample(
+            self.net,
+            lambda first, count: seen.window(first, count, LATENT_SECONDS, span),
+            Text(said.tokens, said.mask),
+            None,
+            LATENTS,
+            seed=seed,
+            steps=self.settings.steps,
+            guidance=self.settings.guidance,
+            size=WINDOW,
+            overlap=OVERLAP,
+        )
+        sound = torch.cat(list(decode(self.vae, self.vocoder, latents, PIECE)))
+        return log_mel(sound[None], MEL)[0]
 
 
 def griffin_lim(mel: Tensor) -> Tensor:
@@ -93,9 +105,8 @@ def griffin_lim(mel: Tensor) -> Tensor:
     magnitude = librosa.feature.inverse.mel_to_stft(
         mel.exp().numpy(), sr=MEL.rate, n_fft=MEL.fft, power=1.0, fmin=MEL.low, fmax=MEL.high
     )
-    wave = librosa.griffinlim(
-        magnitude, n_iter=ITERATIONS, hop_length=MEL.hop, win_length=MEL.fft, center=False, random_state=0
-    )
+    options = {"hop_length": MEL.hop, "win_length": MEL.fft, "center": False, "random_state": 0}
+    wave = librosa.griffinlim(magnitude, n_iter=ITERATIONS, **options)
     pad = (MEL.fft - MEL.hop) // 2
     return torch.from_numpy(wave[pad : len(wave) - pad]).float()
 
@@ -107,8 +118,17 @@ def mel_error(samples: Tensor, mel: Tensor) -> float:
     return (heard[:, :frames] - mel[:, :frames]).abs().mean().item()
 
 
-def mean(values: list[float]) -> float:
-    return round(float(np.mean(values)), 4) if values else float("nan")
+def choices(maker: Maker, judge: SoundClassifier, pairs: int) -> float:
+    """Share of pairs of prompts, on a picture of nothing, in which the judge hears the one that was given."""
+    nothing = Seen(torch.zeros(FRAMES, 256), torch.zeros((FRAMES - 1) // 4 + 1, 1024))
+    names = list(PROMPTS)
+    right = 0
+    for index in range(pairs):
+        rng = np.random.default_rng(index)
+        given, other = (str(name) for name in rng.choice(names, 2, replace=False))
+        logits = judge(maker(nothing, PROMPTS[given], index)[None])[0]
+        right += bool(logits[CLASSES.index(given)] > logits[CLASSES.index(other)])
+    return right / pairs
 
 
 @torch.no_grad()
@@ -118,62 +138,52 @@ def main(words: list[str]) -> dict[str, float]:
     torch.set_num_threads(1)
     known = seeds(settings.scenes, KIND)[: settings.count]
     if not known:
-        raise UserError(
-            f"scenes={settings.scenes}: has no scenes, make some by avatar.recipes.soundtrack_data"
-        )
+        raise UserError(f"scenes={settings.scenes}: has none, make some by avatar.recipes.soundtrack_data")
     vae = load(MelVAE, settings.vae)
     vocoder = load(HiFiGAN, settings.vocoder) if settings.vocoder else None
-    net = load(V2A, settings.v2a) if settings.v2a else None
-    encode = SentenceEncoder() if net else None
-    errors: dict[str, list[float]] = {"vae": [], "vocoder": [], "griffin_lim": []}
-    counts = dict.fromkeys(("hits", "true_found", "true_onsets", "found", "onsets"), 0)
-    true_matched = made_matched = 0
+    judge = load(SoundClassifier, settings.classifier) if settings.classifier else None
+    maker = Maker(settings, vae, vocoder, load(V2A, settings.v2a)) if vocoder and settings.v2a else None
+    errors: dict[str, list[float]] = defaultdict(list)
+    counts: dict[str, int] = defaultdict(int)
+
+    def judged(kind: str, mel: Tensor, facts: dict) -> None:
+        if facts["hits"]:
+            hits, found = np.array(facts["hits"]), onsets(mel)
+            counts[f"{kind}_hits"] += len(hits)
+            counts[f"{kind}_onsets"] += len(found)
+            counts[f"{kind}_matched"] += matched(hits, found)
+        if judge:
+            counts[f"{kind}_judged"] += 1
+            counts[f"{kind}_right"] += CLASSES[int(judge(mel[None])[0].argmax())] == facts["classes"][0]
+
     for seed in known:
         path = settings.scenes / f"{KIND}-{seed}.safetensors"
         scene, facts = load_file(path), read_facts(path)
         mel = log_mel(scene["samples"][None].float() / 32767, MEL)[0]
-        latents = vae.encode(mel[None])
-        errors["vae"].append((vae.decode(latents)[0] - mel).abs().mean().item())
+        errors["vae"].append((vae.decode(vae.encode(mel[None]))[0] - mel).abs().mean().item())
         if vocoder:
             errors["vocoder"].append(mel_error(vocoder(mel[None])[0], mel))
             errors["griffin_lim"].append(mel_error(griffin_lim(mel), mel))
-        if not facts["hits"] or len(facts["classes"]) > 1:
-            continue
-        hits = np.array(facts["hits"])
-        found = onsets(mel)
-        counts["hits"] += len(hits)
-        counts["true_onsets"] += len(found)
-        true_matched += matched(hits, found)
-        if net is None or vocoder is None or encode is None:
-            continue
-        seen, said = Seen(scene["motion"], scene["looks"]), encode(facts["captions"][:1])
-        made = sample(
-            net,
-            lambda first, count, seen=seen: seen.window(first, count, LATENT_SECONDS, net.config.span),  # type: ignore[misc]
-            Text(said.tokens, said.mask),
-            None,
-            latents.shape[1],
-            seed=settings.seed,
-            steps=settings.steps,
-            guidance=settings.guidance,
-            size=112,
-            overlap=28,
-        )
-        sound = torch.cat(list(decode(vae, vocoder, made, 128)))
-        found = onsets(log_mel(sound[None], MEL)[0])
-        counts["onsets"] += len(found)
-        made_matched += matched(hits, found)
-    figures = {f"{name}_mel_l1": mean(values) for name, values in errors.items() if values}
+        if len(facts["classes"]) == 1 and facts["seen"]:
+            judged("true", mel, facts)
+            if maker:
+                seen = Seen(scene["motion"], scene["looks"])
+                judged("made", maker(seen, facts["captions"][0], settings.seed + seed), facts)
+    figures: dict[str, float] = {"scenes": len(known)}
+    figures |= {f"{name}_mel_l1": round(float(np.mean(values)), 4) for name, values in errors.items()}
     if vocoder:
-        figures["vocoder_to_griffin_lim"] = round(
-            figures["vocoder_mel_l1"] / figures["griffin_lim_mel_l1"], 3
-        )
-    figures |= {"scenes": len(known), "hits": counts["hits"]}
-    figures["true_hits_found"] = round(true_matched / max(counts["hits"], 1), 3)
-    figures["true_onsets_caused"] = round(true_matched / max(counts["true_onsets"], 1), 3)
-    if counts["onsets"]:
-        figures["hits_found"] = round(made_matched / max(counts["hits"], 1), 3)
-        figures["onsets_caused"] = round(made_matched / counts["onsets"], 3)
+        ratio = figures["vocoder_mel_l1"] / figures["griffin_lim_mel_l1"]
+        figures["vocoder_to_griffin_lim"] = round(ratio, 3)
+    for kind in ("true", "made"):
+        for name, part, whole in (
+            ("hits_found", "matched", "hits"),
+            ("onsets_caused", "matched", "onsets"),
+            ("class_right", "right", "judged"),
+        ):
+            if counts[f"{kind}_{whole}"]:
+                figures[f"{kind}_{name}"] = round(counts[f"{kind}_{part}"] / counts[f"{kind}_{whole}"], 3)
+    if maker and judge and settings.pairs:
+        figures["prompt_chosen"] = round(choices(maker, judge, settings.pairs), 3)
     settings.out.write_text(json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures, indent=1))
     return figures

@@ -33,8 +33,12 @@ class SoundReader:
             raise UserError(f"{data}: {len(known)} clips, more than {held_out} are needed")
         self.held_out, self.seeds = known[:held_out], known[held_out:]
 
+    def rng(self, step: int) -> np.random.Generator:
+        """Random numbers of a step."""
+        return np.random.default_rng((self.seed, step))
+
     def __call__(self, step: int) -> Batch:
-        rng = np.random.default_rng((self.seed, step))
+        rng = self.rng(step)
         cuts = [self.cut(int(seed), rng) for seed in rng.choice(self.seeds, self.batch)]
         samples = torch.stack(cuts)
         return {"samples": samples, "mel": log_mel(samples, MEL)}

@@ -20,6 +20,7 @@ from avatar.backbone.precision import fast_dtype
 from avatar.backbone.v2a import V2A
 from avatar.errors import UserError
 from avatar.recipes import (
+    soundtrack_classifier,
     soundtrack_data,
     soundtrack_latents,
     soundtrack_v2a,
@@ -34,7 +35,8 @@ SCENES = 3
 
 # Losses of the runs below in float32; processors that multiply bfloat16 train in it.
 VAE_LOSSES = [0.285141, 0.371123, 0.389480]
-VOCODER_LOSSES = [102.479248, 102.518364, 93.934029]
+VOCODER_LOSSES = [124.912987, 47.830284, 79.266800]
+CLASSIFIER_LOSSES = [0.749751, 0.655160, 0.612394]
 V2A_LOSSES = [1.208083, 1.269591, 0.988601]
 CLOSE = 3e-3 if fast_dtype() == torch.float32 else 3e-2
 
@@ -145,6 +147,15 @@ def test_judges_learn_from_their_own_loss_only(data: Path) -> None:
     theirs.backward()
     assert all(p.grad is None for p in net.generator.parameters())
     assert all(p.grad is not None for p in net.judges.parameters())
+
+
+def test_classifier(data: Path, tmp_path: Path) -> None:
+    words = ["steps=3", "warmup=1", "batch=2", "held_out=1", "threads=1", "log_every=1", "probe_every=3"]
+    losses = soundtrack_classifier.main([*words, f"data={data}/scenes", f"out={tmp_path}", "width=8"])
+    assert losses == pytest.approx(CLASSIFIER_LOSSES, rel=CLOSE)
+    net = load(soundtrack_classifier.SoundClassifier, tmp_path / "model.safetensors")
+    mel = torch.randn(2, 80, 100)
+    torch.testing.assert_close(net(mel - 3), net(mel))  # louder is no other kind
 
 
 def test_video_to_audio(latents: Path, tmp_path: Path) -> None:
