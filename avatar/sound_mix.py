@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avatar import ffmpeg
-from avatar.drivers.voice import RATE as SPEECH_RATE
-from avatar.drivers.voice import Ducking, speaking, speech_probability
+from avatar.drivers.ducking import RATE as SPEECH_RATE
+from avatar.drivers.ducking import Ducking, speaking, speech_probability
 from avatar.errors import UserError
 from avatar.media import stream_audio
 from avatar.version import __version__

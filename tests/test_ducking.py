@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avatar.drivers.voice import AHEAD, HOLD, RATE, STEP, Ducking, speaking, speech_probability
+from avatar.drivers.ducking import AHEAD, HOLD, RATE, STEP, Ducking, speaking, speech_probability
 from avatar.media import read_audio
 
 
