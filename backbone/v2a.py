@@ -31,8 +31,9 @@ class V2AConfig:
 
     Attributes:
         channels: of the sound latents.
-        motion_dim: numbers of a frame's motion.
-        motion_width: channels that each frame's motion is squeezed to.
+        motion_parts: numbers that tell the motion of a cell.
+        motion_cells: of a frame on a side.
+        motion_width: channels of the convolutions that look at it.
         span: frames of motion around a sound latent.
         visual_dim: numbers of a visual token.
         visual_width: inner channels of its projection.
@@ -46,7 +47,8 @@ class V2AConfig:
     single_blocks: int
     mlp_ratio: float = 4.0
     rope_theta: float = 1000.0
-    motion_dim: int
+    motion_parts: int
+    motion_cells: int
     motion_width: int
     span: int
     visual_dim: int
@@ -58,7 +60,7 @@ class Sight(NamedTuple):
     """What is seen around a window of sound latents.
 
     Attributes:
-        motion: (B, N, W, motion channels), frames around the moment of each sound latent.
+        motion: (B, N, W, parts * cells^2), frames around the moment of each sound latent.
         phase: (N,), where the middle frame lies from that moment, in frames.
         tokens: (B, V, visual channels).
         moments: (V,), times of the visual tokens in sound latents from the window's first.
@@ -89,6 +91,28 @@ class SwiGLU(nn.Module):
         """(..., channels) to (..., D)."""
         gate, value = self.gate(x).chunk(2, dim=-1)
         return self.out(F.silu(gate) * value)
+
+
+class MotionEncoder(nn.Module):
+    """What moves around a moment, wherever in the picture: convolutions over cells, their mean and most.
+
+    A blow looks alike in every place, so weights that are shared by all places need fewer examples.
+    """
+
+    def __init__(self, config: V2AConfig) -> None:
+        super().__init__()
+        width = config.motion_width
+        self.grid = (config.span * config.motion_parts, config.motion_cells, config.motion_cells)
+        self.conv_in = nn.Conv2d(self.grid[0], width, 3, padding=1)
+        self.conv_out = nn.Conv2d(width, width, 3, padding=1)
+        self.project = SwiGLU(2 * width + 1, config.hidden, config.hidden)
+
+    def forward(self, motion: Tensor, phase: Tensor) -> Tensor:
+        """(B, N, W, parts * cells^2) and phases (N,) to (B, N, D)."""
+        cells = motion.flatten(2).unflatten(2, self.grid)
+        x = F.silu(self.conv_out(F.silu(self.conv_in(cells.flatten(0, 1)))))
+        seen = torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1).unflatten(0, motion.shape[:2])
+        return self.project(torch.cat([seen, phase[None, :, None].expand(len(seen), -1, 1).to(seen)], dim=-1))
 
 
 class TripleBlock(nn.Module):
@@ -143,8 +167,7 @@ class V2A(nn.Module):
         self.config = config
         hidden = config.hidden
         self.audio_in = nn.Linear(config.channels, hidden)
-        self.motion_in = nn.Linear(config.motion_dim, config.motion_width)
-        self.motion_project = SwiGLU(config.span * config.motion_width + 1, hidden, hidden)
+        self.motion_in = MotionEncoder(config)
         self.visual_project = SwiGLU(config.visual_dim, config.visual_width, hidden)
         self.text_project = SwiGLU(config.text_dim, hidden, hidden)
         self.pooled_in = PooledEmbedder(config.text_dim, hidden)
@@ -198,7 +221,8 @@ class V2A(nn.Module):
         none = torch.zeros(batch, dtype=torch.bool, device=x.device)
         blind, mute = none if blind is None else blind, none if mute is None else mute
         streams = {
-            "audio": self.audio_in(x) + self._motion(sight, blind),
+            "audio": self.audio_in(x)
+            + self._or_nothing("motion", self.motion_in(sight.motion, sight.phase), blind),
             "visual": self._or_nothing("visual", self.visual_project(sight.tokens), blind),
             "text": self._or_nothing("text", self.text_project(text.states), mute),
         }
@@ -216,12 +240,6 @@ class V2A(nn.Module):
         for block in self.single_blocks:
             tokens = block(tokens, vector, both, mask)
         return self.final_layer(tokens[:, :count], vector)
-
-    def _motion(self, sight: Sight, blind: Tensor) -> Tensor:
-        """Motion around each sound latent as (B, N, D)."""
-        squeezed = F.silu(self.motion_in(sight.motion)).flatten(2)
-        phase = sight.phase[None, :, None].expand(len(squeezed), -1, 1).to(squeezed)
-        return self._or_nothing("motion", self.motion_project(torch.cat([squeezed, phase], dim=-1)), blind)
 
     def _or_nothing(self, stream: str, x: Tensor, withheld: Tensor) -> Tensor:
         return torch.where(withheld[:, None, None], self.nothing[stream].to(x.dtype), x)

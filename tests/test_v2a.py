@@ -76,6 +76,18 @@ def test_motion_is_heard_where_it_is_seen() -> None:
     assert torch.nonzero(changed[0].abs().sum(-1))[:, 0].tolist() == [3]
 
 
+def test_motion_is_told_the_same_wherever_it_is() -> None:
+    """Away from the border, a pattern of cells that is moved by two cells gives the same tokens."""
+    encoder = v2a().motion_in
+    motion = torch.zeros(1, 3, TINY.v2a.span, 4, 8, 8)
+    motion[..., 2:4, 2:4] = torch.randn(TINY.v2a.span, 4, 2, 2)
+    moved, phase = motion.roll((2, 1), (-2, -1)), torch.zeros(3)
+    here, there = (encoder(m.flatten(3), phase) for m in (motion, moved))
+    torch.testing.assert_close(here, there)
+    assert (here - encoder(0 * motion.flatten(3), phase)).abs().max() > 1e-3
+    assert (here - encoder(motion.flatten(3), phase + 0.3)).abs().max() > 1e-4
+
+
 def test_swiglu_by_its_formula() -> None:
     torch.manual_seed(0)
     layer, x = SwiGLU(3, 2, 4), torch.randn(5, 3)
