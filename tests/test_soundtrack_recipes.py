@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 from safetensors.torch import load_file
-from soundtrack_nets import TINY
+from soundtrack_nets import TINY, soundtrack
 from tiny import vae as tiny_vae
 
 from avatar.backbone.checkpoint import load, save
@@ -22,6 +22,7 @@ from avatar.errors import UserError
 from avatar.recipes import (
     soundtrack_classifier,
     soundtrack_data,
+    soundtrack_eval,
     soundtrack_latents,
     soundtrack_v2a,
     soundtrack_vae,
@@ -175,3 +176,26 @@ def test_a_run_that_stops_goes_on_as_if_it_had_not(latents: Path, tmp_path: Path
     assert len(parts) == 3 and parts == whole
     ends = [load_file(tmp_path / run / "model.safetensors") for run in ("whole", "parts")]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_evaluation_tells_all_figures(data: Path, tmp_path: Path) -> None:
+    """Untrained nets: every figure is there, and those of the true sounds do not depend on nets."""
+    nets = soundtrack()
+    judge = soundtrack_classifier.SoundClassifier(soundtrack_classifier.ClassifierConfig(width=8))
+    named = {"vae": nets.vae, "vocoder": nets.vocoder, "v2a": nets.net, "classifier": judge}
+    for name, net in named.items():
+        save(net, tmp_path / f"{name}.safetensors")
+    files = [f"{name}={tmp_path}/{name}.safetensors" for name in named]
+    words = [f"scenes={data}/scenes", "count=3", "pairs=2", "steps=1", f"out={tmp_path}/figures.json"]
+    figures = soundtrack_eval.main([*words, *files])
+    assert figures.keys() >= {
+        "vae_mel_l1",
+        "vocoder_to_griffin_lim",
+        "true_hits_found",
+        "true_onsets_caused",
+        "made_class_right",
+        "prompt_chosen",
+    }
+    assert figures["true_hits_found"] > 0.8
+    assert figures["griffin_lim_mel_l1"] < 0.5 < figures["vocoder_mel_l1"]
+    assert json.loads((tmp_path / "figures.json").read_text()) == figures
