@@ -13,6 +13,8 @@ from torch import Tensor
 
 from avatar.backbone import flow
 from avatar.backbone.hifigan import HiFiGAN
+from avatar.backbone.mel import MelConfig
+from avatar.backbone.mel_consistency import REACH, polish
 from avatar.backbone.mel_vae import MelVAE
 from avatar.backbone.v2a import V2A, Sight, Text
 
@@ -100,10 +102,17 @@ def _side_by_side(text: Text | None, instead: Text | None, channels: int) -> tup
 
 
 @torch.no_grad()
-def decode(vae: MelVAE, vocoder: HiFiGAN, latents: Tensor, size: int) -> Iterator[Tensor]:
-    """Waveform of latents (N, C), `size` at a time with their neighbours: the numbers of the whole."""
+def decode(
+    vae: MelVAE, vocoder: HiFiGAN, latents: Tensor, size: int, config: MelConfig, steps: int
+) -> Iterator[Tensor]:
+    """Waveform of latents (N, C), `size` at a time with their neighbours: the numbers of the whole.
+
+    Args:
+        config: of the spectrogram.
+        steps: of `polish` after the vocoder.
+    """
     frames = vae.config.frames
-    margin = -(-vocoder.reach // frames)
+    margin = -(-(vocoder.reach + steps * REACH) // frames)
     total = len(latents)
     for start in range(0, total, size):
         count = min(size, total - start)
@@ -111,7 +120,7 @@ def decode(vae: MelVAE, vocoder: HiFiGAN, latents: Tensor, size: int) -> Iterato
         lead = max(0, first - vae.reach)
         mel = vae.decode(latents[None, lead : min(total, end + vae.reach)])
         mel = mel[:, :, (first - lead) * frames : (end - lead) * frames]
-        samples = vocoder(mel)[0]
+        samples = polish(vocoder(mel)[0], mel[0], config, steps)
         hop = len(samples) // mel.shape[2]
         skip = (start - first) * frames * hop
         yield samples[skip : skip + count * frames * hop]

@@ -23,6 +23,7 @@ from torch import Tensor
 from avatar.backbone.checkpoint import load
 from avatar.backbone.hifigan import HiFiGAN
 from avatar.backbone.mel import log_mel
+from avatar.backbone.mel_consistency import polish
 from avatar.backbone.mel_vae import MelVAE
 from avatar.backbone.v2a import V2A, Text
 from avatar.backbone.v2a_sampling import decode, sample
@@ -36,7 +37,7 @@ from avatar.recipes.sounding import CLASSES, FRAMES
 from avatar.recipes.soundtrack_classifier import SoundClassifier
 from avatar.recipes.soundtrack_data import KIND, read_facts
 from avatar.recipes.soundtrack_sounds import MEL
-from avatar.soundtrack import OVERLAP, PIECE, WINDOW
+from avatar.soundtrack import OVERLAP, PIECE, POLISH, WINDOW
 from avatar.soundtrack_presets import LATENT_SECONDS
 
 ITERATIONS = 60  # of Griffin and Lim
@@ -94,7 +95,7 @@ class Maker:
             size=WINDOW,
             overlap=OVERLAP,
         )
-        sound = torch.cat(list(decode(self.vae, self.vocoder, latents, PIECE)))
+        sound = torch.cat(list(decode(self.vae, self.vocoder, latents, PIECE, MEL, POLISH)))
         return log_mel(sound[None], MEL)[0]
 
 
@@ -105,8 +106,9 @@ def griffin_lim(mel: Tensor) -> Tensor:
     magnitude = librosa.feature.inverse.mel_to_stft(
         mel.exp().numpy(), sr=MEL.rate, n_fft=MEL.fft, power=1.0, fmin=MEL.low, fmax=MEL.high
     )
-    options = {"hop_length": MEL.hop, "win_length": MEL.fft, "center": False, "random_state": 0}
-    wave = librosa.griffinlim(magnitude, n_iter=ITERATIONS, **options)
+    wave = librosa.griffinlim(
+        magnitude, n_iter=ITERATIONS, hop_length=MEL.hop, win_length=MEL.fft, center=False, random_state=0
+    )
     pad = (MEL.fft - MEL.hop) // 2
     return torch.from_numpy(wave[pad : len(wave) - pad]).float()
 
@@ -162,7 +164,9 @@ def main(words: list[str]) -> dict[str, float]:
         mel = log_mel(scene["samples"][None].float() / 32767, MEL)[0]
         errors["vae"].append((vae.decode(vae.encode(mel[None]))[0] - mel).abs().mean().item())
         if vocoder:
-            errors["vocoder"].append(mel_error(vocoder(mel[None])[0], mel))
+            sound = vocoder(mel[None])[0]
+            errors["net_alone"].append(mel_error(sound, mel))
+            errors["vocoder"].append(mel_error(polish(sound, mel, MEL, POLISH), mel))
             errors["griffin_lim"].append(mel_error(griffin_lim(mel), mel))
         if len(facts["classes"]) == 1 and facts["seen"]:
             judged("true", mel, facts)

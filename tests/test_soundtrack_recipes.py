@@ -197,5 +197,6 @@ def test_evaluation_tells_all_figures(data: Path, tmp_path: Path) -> None:
         "prompt_chosen",
     }
     assert figures["true_hits_found"] > 0.8
-    assert figures["griffin_lim_mel_l1"] < 0.5 < figures["vocoder_mel_l1"]
+    assert figures["griffin_lim_mel_l1"] < 0.5 < figures["net_alone_mel_l1"]
+    assert figures["vocoder_mel_l1"] < 0.5 * figures["net_alone_mel_l1"]
     assert json.loads((tmp_path / "figures.json").read_text()) == figures

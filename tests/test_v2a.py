@@ -6,6 +6,7 @@ import pytest
 import torch
 from soundtrack_nets import TINY, sight, soundtrack, text, v2a
 
+from avatar.backbone.mel import MelConfig
 from avatar.backbone.v2a import STREAMS, Sight, SwiGLU, Text
 from avatar.backbone.v2a_sampling import decode, ramp, sample, windows
 
@@ -153,8 +154,8 @@ def test_guidance_of_one_is_the_conditional_prediction_alone() -> None:
 def test_decoded_pieces_are_the_numbers_of_the_whole() -> None:
     nets = soundtrack()
     latents = torch.randn(40, TINY.vae.channels)
-    whole = torch.cat(list(decode(nets.vae, nets.vocoder, latents, 100)))
-    pieces = list(decode(nets.vae, nets.vocoder, latents, 7))
+    whole = torch.cat(list(decode(nets.vae, nets.vocoder, latents, 100, MelConfig(), 2)))
+    pieces = list(decode(nets.vae, nets.vocoder, latents, 7, MelConfig(), 2))
     assert [len(p) for p in pieces] == [7 * 1024] * 5 + [5 * 1024]
     assert whole.std() > 1e-3
     torch.testing.assert_close(torch.cat(pieces), whole, atol=1e-5, rtol=0)
