@@ -11,14 +11,15 @@ around a sound latent, D hidden channels.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avatar.backbone.attention import Rotation, apply_rope, attention, layer_norm, rope_frequencies
-from avatar.backbone.dit import TIME_SCALE, DiTConfig, FinalLayer, HeadNorm, SingleBlock
+from avatar.backbone.attention import Rotation, attention, norm_rope, rope_frequencies
+from avatar.backbone.dit import TIME_SCALE, Attend, DiTConfig, FinalLayer, HeadNorm, SingleBlock
 from avatar.backbone.embed import MLP, PooledEmbedder, ScalarEmbedder
 from avatar.backbone.modulation import Modulation
 
@@ -131,31 +132,33 @@ class TripleBlock(nn.Module):
             self.add_module(f"{s}_mlp", MLP(hidden, int(hidden * config.mlp_ratio)))
 
     def forward(
-        self, streams: dict[str, Tensor], vector: Tensor, rotations: dict[str, Rotation], mask: Tensor
+        self, streams: dict[str, Tensor], vector: Tensor, rotations: dict[str, Rotation], attend: Attend
     ) -> dict[str, Tensor]:
         """Tokens (B, any, D) of each stream, same shapes back.
 
         Args:
             vector: (B, D), condition.
             rotations: of the streams that have a place in time.
-            mask: (B, 1, 1, N + V + L), True for tokens that may be looked at.
+            attend: attention that knows which tokens may be looked at.
         """
-        qkv, modulations = [], {}
+        parts: dict[str, list] = {"q": [], "k": [], "v": []}
+        modulations = {}
         for s, x in streams.items():
             modulations[s] = m = self.get_submodule(f"{s}_mod")(vector)
-            mixed = self.get_submodule(f"{s}_qkv")(m.shift(layer_norm(x), 0))
-            q, k, v = mixed.unflatten(-1, (3, self.heads, -1)).unbind(2)
-            q, k = self.get_submodule(f"{s}_q_norm")(q), self.get_submodule(f"{s}_k_norm")(k)
-            if s in rotations:
-                q, k = apply_rope(q, rotations[s]), apply_rope(k, rotations[s])
-            qkv.append((q, k, v))
-        q, k, v = (torch.cat(parts, dim=1) for parts in zip(*qkv, strict=True))
-        seen = attention(q, k, v, mask).split([x.shape[1] for x in streams.values()], dim=1)
+            q, k, v = (
+                self.get_submodule(f"{s}_qkv")(m.norm(x, 0)).unflatten(-1, (3, self.heads, -1)).unbind(2)
+            )
+            turn = rotations.get(s)
+            parts["q"].append((q, self.get_submodule(f"{s}_q_norm").weight, turn))
+            parts["k"].append((k, self.get_submodule(f"{s}_k_norm").weight, turn))
+            parts["v"].append(v)
+        joined = attend(norm_rope(parts["q"]), norm_rope(parts["k"]), torch.cat(parts["v"], dim=1))
+        seen = joined.split([x.shape[1] for x in streams.values()], dim=1)
         out = {}
         for (s, x), y in zip(streams.items(), seen, strict=True):
             m = modulations[s]
-            x = x + m.gate(self.get_submodule(f"{s}_proj")(y), 0)
-            out[s] = x + m.gate(self.get_submodule(f"{s}_mlp")(m.shift(layer_norm(x), 1)), 1)
+            x = m.add(x, self.get_submodule(f"{s}_proj")(y), 0)
+            out[s] = m.add(x, self.get_submodule(f"{s}_mlp")(m.norm(x, 1)), 1)
         return out
 
 
@@ -229,16 +232,17 @@ class V2A(nn.Module):
         weight = (text.mask & ~mute[:, None]).unsqueeze(-1)
         pooled = (text.states * weight).sum(1) / weight.sum(1).clamp(min=1)
         vector = self.time_in(TIME_SCALE * time[:, None]) + self.pooled_in(pooled)
-        audio, visual = self._rotation(torch.arange(count)), self._rotation(sight.moments)
+        audio, visual = (self._rotation(m.to(x.device)) for m in (torch.arange(count), sight.moments))
         seen = torch.ones(batch, count + sight.tokens.shape[1], dtype=torch.bool, device=x.device)
         mask = torch.cat([seen, text.mask | mute[:, None]], dim=1)[:, None, None]
+        attend = partial(attention, mask=mask)
 
         for block in self.triple_blocks:
-            streams = block(streams, vector, {"audio": audio, "visual": visual}, mask)
+            streams = block(streams, vector, {"audio": audio, "visual": visual}, attend)
         tokens = torch.cat(list(streams.values()), dim=1)
-        both = (torch.cat([audio[0], visual[0]]), torch.cat([audio[1], visual[1]]))
+        both = torch.cat([audio, visual])
         for block in self.single_blocks:
-            tokens = block(tokens, vector, both, mask)
+            tokens = block(tokens, vector, both, attend)
         return self.final_layer(tokens[:, :count], vector)
 
     def _or_nothing(self, stream: str, x: Tensor, withheld: Tensor) -> Tensor:
@@ -248,4 +252,4 @@ class V2A(nn.Module):
         """Rotations of tokens at times in sound latents."""
         frequencies = rope_frequencies(self.config.hidden // self.config.heads, self.config.rope_theta)
         angles = moments.float().cpu()[:, None] * frequencies
-        return angles.cos(), angles.sin()
+        return torch.complex(angles.cos(), angles.sin()).to(moments.device)

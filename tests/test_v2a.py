@@ -6,6 +6,7 @@ import pytest
 import torch
 from soundtrack_nets import TINY, sight, soundtrack, text, v2a
 
+from avatar.backbone.attention import attention
 from avatar.backbone.mel import MelConfig
 from avatar.backbone.v2a import STREAMS, Sight, SwiGLU, Text
 from avatar.backbone.v2a_sampling import decode, ramp, sample, windows
@@ -18,8 +19,7 @@ def test_streams_keep_their_shapes_in_a_block() -> None:
     lengths = {"audio": 7, "visual": 4, "text": 5}
     streams = {s: torch.randn(2, n, 32) for s, n in lengths.items()}
     rotations = {s: net._rotation(torch.arange(lengths[s])) for s in ("audio", "visual")}
-    mask = torch.ones(2, 1, 1, 16, dtype=torch.bool)
-    out = net.triple_blocks[0](streams, torch.randn(2, 32), rotations, mask)
+    out = net.triple_blocks[0](streams, torch.randn(2, 32), rotations, attention)
     assert {s: x.shape for s, x in out.items()} == {s: x.shape for s, x in streams.items()}
 
 
