@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from avatar.drivers.audio_signal import AudioSignal
     from avatar.drivers.expression import ExpressionSignal
     from avatar.drivers.pose import PoseSignal
+    from avatar.soundtrack import Score, Soundtrack
 
 if find_spec("avatar.backbone") is None:
     raise ImportError("this is an uninstalled checkout: run `pip install -e .` in it, then import again")
@@ -22,7 +23,17 @@ if find_spec("avatar.backbone") is None:
 # Compiled code goes to the user's cache: beside the sources it would outlive the package and then shadow it.
 os.environ.setdefault("NUMBA_CACHE_DIR", user_cache_dir("avatar-toolkit"))
 
-__all__ = ["Animator", "AudioSignal", "Clip", "ExpressionSignal", "PoseSignal", "UserError", "__version__"]
+__all__ = [
+    "Animator",
+    "AudioSignal",
+    "Clip",
+    "ExpressionSignal",
+    "PoseSignal",
+    "Score",
+    "Soundtrack",
+    "UserError",
+    "__version__",
+]
 
 LAZY = {
     "Animator": "avatar.animator",
@@ -30,6 +41,8 @@ LAZY = {
     "Clip": "avatar.animator",
     "ExpressionSignal": "avatar.drivers.expression",
     "PoseSignal": "avatar.drivers.pose",
+    "Score": "avatar.soundtrack",
+    "Soundtrack": "avatar.soundtrack",
 }
 
 

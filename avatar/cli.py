@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from avatar import cli_drive, cli_generate, cli_machine, cli_signals
+from avatar import cli_drive, cli_generate, cli_machine, cli_signals, cli_soundtrack
 from avatar.cli_drive import DEFAULT, option
 from avatar.cli_weights import app as weights_app
 from avatar.errors import UserError
@@ -47,6 +47,7 @@ def _root(
 
 
 app.command()(cli_drive.drive)
+app.command()(cli_soundtrack.soundtrack)
 
 
 @app.command("eval")

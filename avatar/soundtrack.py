@@ -1,0 +1,223 @@
+"""Sound for a silent video, or beside its speech: `Soundtrack.from_pretrained("mini").score("clip.mp4")`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from avatar.backbone.checkpoint import load
+from avatar.backbone.hifigan import HiFiGAN
+from avatar.backbone.mel import MelConfig
+from avatar.backbone.mel_vae import MelVAE
+from avatar.backbone.v2a import V2A, Text
+from avatar.backbone.v2a_sampling import decode, sample, windows
+from avatar.backbone.vae import CausalVAE
+from avatar.device import pick_device
+from avatar.drivers.sight import frame_total, look, video_seconds, watch
+from avatar.drivers.text import SentenceEncoder
+from avatar.errors import UserError
+from avatar.media import video_info
+from avatar.sound_mix import Old, mux, write_wav
+from avatar.soundtrack_presets import LATENT_SECONDS, PRESETS
+from avatar.writer import check_output
+
+RATE = MelConfig().rate  # Hz of the sound that the nets make
+WINDOW, OVERLAP = 112, 28  # sound latents: 5.2 s and 1.3 s
+PIECE = 128  # sound latents decoded at a time
+POLISH = 16  # corrections of the vocoder's sound to its spectrogram
+STEPS, GUIDANCE, LEVEL = 16, 3.0, -18.0
+LONGEST = 4 * 3600  # s
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+class Soundtrack:
+    """Nets that look at a video and make its sound.
+
+    Args:
+        eyes: the backbone's VAE, whose latents say how things look.
+        net: from picture and prompt to sound latents.
+        vae: sound latents to spectrograms.
+        vocoder: spectrograms to waveforms.
+    """
+
+    def __init__(self, eyes: CausalVAE, net: V2A, vae: MelVAE, vocoder: HiFiGAN) -> None:
+        self.eyes, self.net, self.vae, self.vocoder = eyes, net, vae, vocoder
+        self._encoder: SentenceEncoder | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls, preset: str = "mini", *, folder: Path | None = None, device: str = "auto"
+    ) -> Soundtrack:
+        """Load the nets of a preset.
+
+        Args:
+            folder: with `soundtrack_v2a`, `soundtrack_vae` and `soundtrack_vocoder` (.safetensors), if not
+                those of the package.
+
+        Raises:
+            UserError: unknown preset, files are missing or damaged.
+        """
+        if preset not in PRESETS:
+            raise UserError(
+                f"--preset {preset}: no such set of soundtrack nets, there is {', '.join(PRESETS)}"
+            )
+        shipped, where = WEIGHTS / preset, str(pick_device(device))
+        nets = folder or shipped
+        try:
+            return cls(
+                load(CausalVAE, shipped / "vae.safetensors", where),
+                load(V2A, nets / "soundtrack_v2a.safetensors", where),
+                load(MelVAE, nets / "soundtrack_vae.safetensors", where),
+                load(HiFiGAN, nets / "soundtrack_vocoder.safetensors", where),
+            )
+        except FileNotFoundError as error:
+            raise UserError(f"{nets}: the weights of the soundtrack are not there ({error})") from error
+
+    def score(
+        self,
+        clip: str | Path,
+        *,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
+        seed: int = 0,
+        steps: int = STEPS,
+        guidance: float = GUIDANCE,
+        tick: Callable[[], None] = lambda: None,
+    ) -> Score:
+        """Make the sound of a video.
+
+        Args:
+            prompt: what is to be heard; None leaves it to the picture.
+            negative_prompt: what is not to be heard.
+            guidance: how closely picture and prompt are followed; 1 is without classifier-free guidance.
+            tick: called `evaluations` times.
+
+        Raises:
+            UserError: the video can not be read, or an option is out of range.
+        """
+        check_steps(steps)
+        path = Path(clip)
+        seconds = video_length(path)
+        frames = watch(path, seconds)
+        seen = look(self.eyes, frames)
+        assert len(seen.motion) == frame_total(seconds)
+        span = self.net.config.span
+        latents = sample(
+            self.net,
+            lambda first, count: seen.window(first, count, LATENT_SECONDS, span),
+            self._read(prompt),
+            self._read(negative_prompt),
+            latent_total(seconds),
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            size=WINDOW,
+            overlap=OVERLAP,
+            tick=tick,
+        )
+        return Score(path, seconds, latents, self.vae, self.vocoder)
+
+    def _read(self, prompt: str | None) -> Text | None:
+        if not prompt:
+            return None
+        self._encoder = self._encoder or SentenceEncoder()
+        found = self._encoder([prompt])
+        return Text(found.tokens, found.mask)
+
+
+def check_steps(steps: int) -> None:
+    """Raise UserError for a number of steps that makes no sense."""
+    if not 1 <= steps <= 1000:
+        raise UserError(f"--steps {steps}: must be from 1 to 1000")
+
+
+def video_length(path: Path) -> Fraction:
+    """Length of a video in seconds, by its timestamps.
+
+    Raises:
+        UserError: it can not be read, has no frames or is longer than four hours.
+    """
+    seconds = video_seconds(path)
+    if seconds > LONGEST:
+        raise UserError(f"{path}: {float(seconds) / 3600:.1f} hours are too long, cut it to four at most")
+    return seconds
+
+
+def latent_total(seconds: Fraction) -> int:
+    """Sound latents that cover a length."""
+    return math.ceil(seconds / Fraction(LATENT_SECONDS).limit_denominator(RATE))
+
+
+def evaluations(seconds: Fraction, steps: int) -> int:
+    """How often the net is asked for a video of a length."""
+    return steps * len(windows(latent_total(seconds), WINDOW, OVERLAP))
+
+
+@dataclass(frozen=True)
+class Score:
+    """The sound of one video, made as it is read: iterate over float32 mono pieces at 22.05 kHz."""
+
+    clip: Path
+    seconds: Fraction
+    latents: Tensor
+    vae: MelVAE
+    vocoder: HiFiGAN
+
+    @property
+    def length(self) -> int:
+        """Samples: the video's length times the rate, rounded."""
+        return round(self.seconds * RATE)
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        rest = self.length
+        for piece in decode(self.vae, self.vocoder, self.latents, PIECE, MelConfig(), POLISH):
+            yield piece[:rest].cpu().numpy().astype(np.float32)
+            rest -= min(rest, len(piece))
+
+    @property
+    def samples(self) -> NDArray[np.float32]:
+        """The whole, (samples,)."""
+        return np.concatenate(list(self))
+
+    def save(
+        self, path: str | Path, *, old: Old | None = None, level: float = LEVEL, force: bool = False
+    ) -> Path:
+        """Write the sound alone (.wav, 22.05 kHz) or the video with it (.mp4).
+
+        Args:
+            old: what becomes of the sound that the video has; must be said where it has any.
+            level: loudness of the soundtrack under speech, relative to it, LU.
+
+        Raises:
+            UserError: the output can not be written, or `old` does not fit.
+        """
+        path = Path(path)
+        if path.suffix.lower() == ".wav":
+            write_wav(check_output(path, force, ".wav"), self, RATE)
+            return path
+        mux(
+            self.clip, self, RATE, self.seconds, path, old=check_old(self.clip, old), level=level, force=force
+        )
+        return path
+
+
+def check_old(clip: Path, old: Old | None) -> Old | None:
+    """What becomes of a video's sound; None where it has none.
+
+    Raises:
+        UserError: it has sound and nothing is said, or it has none and something is.
+    """
+    if video_info(clip).has_audio:
+        if old is None:
+            raise UserError(f"{clip}: has sound already; say --mix, --keep-speech or --replace")
+        return old
+    if old not in (None, "replace"):
+        raise UserError(f"{clip}: has no sound, leave --{old} out")
+    return None

@@ -1,0 +1,48 @@
+"""Sizes of the soundtrack's nets as data."""
+
+from dataclasses import dataclass
+
+from avatar.backbone.hifigan import V3, HiFiGANConfig
+from avatar.backbone.mel import MelConfig
+from avatar.backbone.mel_vae import MelVAEConfig
+from avatar.backbone.v2a import V2AConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundtrackPreset:
+    """Configs of the nets that make a soundtrack together."""
+
+    vae: MelVAEConfig
+    vocoder: HiFiGANConfig
+    v2a: V2AConfig
+
+
+MINI = SoundtrackPreset(
+    vae=MelVAEConfig(channels=128, hidden=192, encoder_blocks=3, decoder_blocks=4),
+    vocoder=HiFiGANConfig(
+        width=192,
+        rates=V3.rates,
+        kernels=V3.kernels,
+        paired=V3.paired,
+        block_kernels=V3.block_kernels,
+        dilations=V3.dilations,
+    ),
+    v2a=V2AConfig(
+        channels=128,
+        hidden=160,
+        heads=5,
+        triple_blocks=2,
+        single_blocks=6,
+        mlp_ratio=3.0,
+        motion_parts=4,  # see avatar.drivers.sight
+        motion_cells=8,
+        motion_width=48,
+        span=7,
+        visual_dim=2048,  # a latent frame's looks and the motion of its four frames
+        visual_width=96,
+        text_dim=384,  # of all-MiniLM-L6-v2
+    ),
+)
+
+PRESETS = {"mini": MINI}
+LATENT_SECONDS = MINI.vae.frames * MelConfig().hop / MelConfig().rate  # 46.4 ms

@@ -1,0 +1,85 @@
+"""Write scenes that sound. Settings in soundtrack_data.yaml; `python -m avatar.recipes.soundtrack_data ...`.
+
+A sample has `samples` (131072,) int16 at 22.05 kHz, `motion` (149, 256) and `looks` (38, 1024) of
+avatar.drivers.sight as float16, and in its metadata the captions, the classes heard and seen and the times of
+visible blows.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
+from safetensors import safe_open
+
+from avatar.backbone.checkpoint import load
+from avatar.backbone.vae import CausalVAE
+from avatar.drivers.sight import look
+from avatar.errors import UserError
+from avatar.recipes.settings import read_settings
+from avatar.recipes.shards import write
+from avatar.recipes.sounding import Scene, make
+
+KIND = "scene"
+
+
+class SoundtrackDataSettings(BaseModel):
+    """See soundtrack_data.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    out: Path
+    count: PositiveInt
+    first: NonNegativeInt
+    held_out: bool
+    vae: Path
+
+
+def facts(scene: Scene) -> dict[str, str]:
+    """What is known of a scene, as the metadata of its file."""
+    known = {
+        "captions": scene.captions,
+        "classes": scene.classes,
+        "seen": scene.seen,
+        "hits": [round(hit, 4) for hit in scene.hits],
+    }
+    return {"facts": json.dumps(known)}
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """The facts of a file."""
+    with safe_open(path, "numpy") as file:
+        return json.loads(file.metadata()["facts"])
+
+
+def main(words: list[str]) -> None:
+    """Write the scenes that are missing."""
+    settings = read_settings(SoundtrackDataSettings, "soundtrack_data", words)  # type: ignore[type-var]
+    if not settings.vae.exists():
+        raise UserError(f"vae={settings.vae}: no such file, the VAE of the preset is needed")
+    torch.set_num_threads(1)
+    vae = load(CausalVAE, settings.vae)
+    for seed in range(settings.first, settings.first + settings.count):
+        path = settings.out / f"{KIND}-{seed}.safetensors"
+        if path.exists():
+            continue
+        scene = make(seed, settings.held_out)
+        seen = look(vae, iter([scene.frames]))
+        sample = {
+            "samples": np.round(32767 * scene.sound).astype(np.int16),
+            "motion": seen.motion.half().numpy(),
+            "looks": seen.looks.half().numpy(),
+        }
+        write(sample, path, facts(scene))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"avatar: {error}")

@@ -1,0 +1,78 @@
+"""Encode sounding scenes. Settings in soundtrack_latents.yaml;
+`python -m avatar.recipes.soundtrack_latents key=value ...`.
+
+A sample has `latents` (128, C) of the mel-VAE, `motion` and `looks` as they were, and for its three
+captions the token states `text` (3, 32, 384) with `mask` (3, 32) of the sentence encoder.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from avatar.backbone.checkpoint import load
+from avatar.backbone.mel import log_mel
+from avatar.backbone.mel_vae import MelVAE
+from avatar.drivers.text import SentenceEncoder
+from avatar.errors import UserError
+from avatar.recipes.settings import read_settings
+from avatar.recipes.shards import seeds, write
+from avatar.recipes.soundtrack_data import KIND as SCENE
+from avatar.recipes.soundtrack_data import read_facts
+from avatar.recipes.soundtrack_sounds import MEL
+
+KIND = "sounding"
+WORDS = 32  # tokens of a caption, padded
+
+
+class SoundtrackLatentsSettings(BaseModel):
+    """See soundtrack_latents.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: Path
+    out: Path
+    vae: Path
+    limit: NonNegativeInt
+
+
+@torch.no_grad()
+def main(words: list[str]) -> None:
+    """Encode the scenes that are not encoded yet."""
+    settings = read_settings(SoundtrackLatentsSettings, "soundtrack_latents", words)  # type: ignore[type-var]
+    torch.set_num_threads(1)
+    known = seeds(settings.data, SCENE)[: settings.limit or None]
+    if not known:
+        raise UserError(f"data={settings.data}: has no scenes, make some by avatar.recipes.soundtrack_data")
+    vae, encode = load(MelVAE, settings.vae), SentenceEncoder()
+    for seed in known:
+        target = settings.out / f"{KIND}-{seed}.safetensors"
+        if target.exists():
+            continue
+        source = settings.data / f"{SCENE}-{seed}.safetensors"
+        scene = load_file(source)
+        text = encode(read_facts(source)["captions"])
+        lengthen = WORDS - text.mask.shape[1]
+        latents = vae.encode(log_mel(scene["samples"][None].float() / 32767, MEL))[0]
+        sample = {
+            "latents": latents.half().numpy(),
+            "motion": scene["motion"].numpy(),
+            "looks": scene["looks"].numpy(),
+            "text": F.pad(text.tokens, (0, 0, 0, lengthen)).half().numpy(),
+            "mask": F.pad(text.mask, (0, lengthen)).numpy(),
+        }
+        with safe_open(source, "pt") as file:
+            write(sample, target, file.metadata())
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"avatar: {error}")
