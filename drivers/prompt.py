@@ -1,0 +1,238 @@
+"""A prompt as a signal: what a face and a head do when they are told to in words.
+
+Tracks are sampled window by window by the net of `avatar.drivers.prompt_net`, with classifier-free guidance
+away from the negative prompt or, without one, from no text at all (Ho and Salimans 2022). Speech keeps the
+mouth: beside it a prompt moves what an expression may. The head's motion is added to the idle sway, and the
+prompt may also say how much of that there is.
+
+Shapes: T frames, C tracks, 52 curves, 6 head values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from avatar.backbone import flow
+from avatar.backbone.checkpoint import load
+from avatar.drivers.curves import CURVES
+from avatar.drivers.expression import REGION_CURVES, ExpressionSignal
+from avatar.drivers.head import HeadSignal
+from avatar.drivers.mix import add_expression
+from avatar.drivers.motion import smoothstep
+from avatar.drivers.prompt_net import (
+    CONTEXT,
+    RATE,
+    TRACK,
+    TRACKS,
+    WINDOW,
+    PromptNet,
+    curves_of,
+    head_of,
+    without_text,
+)
+from avatar.drivers.signal import Signal
+from avatar.drivers.text import SentenceEncoder, Sentences
+from avatar.errors import UserError
+
+Array = NDArray[np.float32]
+
+SHIPPED = Path(str(files("avatar").joinpath("weights/mini/prompt.safetensors")))
+STEPS = 8  # of the sampler
+GUIDANCE = 1.5
+MOST_GUIDANCE = 5.0  # beyond it motion is no longer one that was ever seen
+SETTLE = 0.3  # s: motion begins in the pose of the reference
+LEAST, MOST = -0.5, 1.0  # of a curve that is added
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptSignal(Signal):
+    """What is added to the motion of a face and a head.
+
+    Attributes:
+        curves: (T, 52), added to the face curves.
+        head: (T, 6), added to the head pose, see `avatar.drivers.head.HeadSignal`.
+        sway: (T, 1), change of the size of the idle sway: -1 is none, 1 is twice as much.
+        prompt, negative: the words.
+    """
+
+    KIND: ClassVar[str] = "prompt"
+    SHAPES: ClassVar[Mapping[str, tuple[int, ...]]] = {"curves": (len(CURVES),), "head": (6,), "sway": (1,)}
+    ELEMENTS: ClassVar[Mapping[str, Mapping[str, Sequence[int]]]] = {
+        "curves": REGION_CURVES,
+        "head": {"head": range(6)},
+        "sway": {"head": range(1)},
+    }
+    FACTS: ClassVar[tuple[str, ...]] = ("prompt", "negative")
+
+    curves: Array
+    head: Array
+    sway: Array
+    prompt: str = ""
+    negative: str = ""
+
+    @property
+    def expression(self) -> ExpressionSignal:
+        """Its curves alone, relative to the reference."""
+        return ExpressionSignal(
+            fps=self.fps, strength=self.strength, mask=self.mask, curves=self.curves, absolute=False
+        )
+
+    @property
+    def pose(self) -> HeadSignal:
+        """Its head alone."""
+        return HeadSignal(fps=self.fps, strength=self.strength, mask=self.mask, head=self.head)
+
+    @classmethod
+    def _read_facts(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: str(facts[name]) for name in cls.FACTS}
+
+
+def add_prompt(
+    curves: Array, head: Array, signal: PromptSignal, rest: Array, speaks: bool
+) -> tuple[Array, Array]:
+    """Curves (T, 52) and head (T, 6) with a prompt's motion added that has as many frames.
+
+    Args:
+        curves, head: what moves the face without it; the head holds the idle sway alone.
+        signal: at the frames' times.
+        rest: the curves that leave the reference as it is, (52,).
+        speaks: whether `curves` holds speech.
+    """
+    curves = add_expression(curves, signal.expression, np.zeros_like(rest), rest, speaks)
+    if "head" in signal.mask:
+        strength = signal.strength[:, None]
+        head = head * np.maximum(1 + strength * signal.sway, 0) + strength * signal.head
+    return curves, head.astype(np.float32)
+
+
+class PromptDriver:
+    """Makes signals of prompts.
+
+    Args:
+        net: see `PromptNet`.
+        encoder: of the prompts.
+    """
+
+    def __init__(self, net: PromptNet, encoder: SentenceEncoder) -> None:
+        self.net, self.encoder = net, encoder
+
+    @classmethod
+    def from_pretrained(cls, weights: Path | None = None) -> PromptDriver:
+        """The driver of the preset `mini`, or of other weights.
+
+        Raises:
+            UserError: the packages of `avatar-toolkit[text]` are missing.
+        """
+        return cls(load(PromptNet, weights or SHIPPED), SentenceEncoder())
+
+    def __call__(
+        self,
+        prompt: str,
+        *,
+        frames: int,
+        fps: Fraction,
+        negative: str = "",
+        guidance: float = GUIDANCE,
+        seed: int = 0,
+        steps: int = STEPS,
+    ) -> PromptSignal:
+        """The motion that a prompt describes.
+
+        Args:
+            prompt: in English; "" is a face at rest.
+            frames: T, at `fps`.
+            negative: what is not to be; needs a guidance above 1.
+            guidance: how far motion is pushed from what it is without the prompt, or from the negative
+                prompt; 1 is as the net says.
+            seed: another seed is another motion for the same words.
+            steps: of the sampler.
+
+        Raises:
+            UserError: the guidance is out of range, or a prompt too long.
+        """
+        if not 1 <= guidance <= MOST_GUIDANCE:
+            raise UserError(f"prompt guidance {guidance}: must be 1 to {MOST_GUIDANCE:g}")
+        if negative.strip() and guidance == 1:
+            raise UserError("a negative prompt has no effect at a prompt guidance of 1; use 1.5 or more")
+        text = self.encoder([prompt.strip(), negative.strip()])
+        if not negative.strip():
+            text = without_text(text, torch.tensor([False, True]))
+        seconds = frames / fps
+        tracks = sample(self.net, text, float(seconds), guidance=guidance, seed=seed, steps=steps)
+        tracks = at_rate(tracks, fps, frames)
+        tracks *= smoothstep(np.arange(frames) / float(fps) / SETTLE)[:, None].astype(np.float32)
+        return PromptSignal(
+            fps=fps,
+            curves=curves_of(tracks).clip(LEAST, MOST),
+            head=head_of(tracks),
+            sway=tracks[:, [TRACK["sway"]]].clip(-1, 1),
+            prompt=prompt,
+            negative=negative,
+        )
+
+
+def at_rate(tracks: Array, fps: Fraction, frames: int) -> Array:
+    """Tracks (n, C) at 12.5 Hz as (frames, C) at another rate, by a curve without corners through them."""
+    from scipy.interpolate import PchipInterpolator
+
+    time = np.arange(frames) * float(RATE / fps)
+    curve = PchipInterpolator(np.arange(len(tracks)), tracks, axis=0)
+    return curve(np.minimum(time, len(tracks) - 1)).astype(np.float32)
+
+
+@torch.no_grad()
+def sample(
+    net: PromptNet, text: Sentences, seconds: float, *, guidance: float, seed: int, steps: int
+) -> Array:
+    """Tracks (n, C) at 12.5 Hz that fill `seconds` and two frames more.
+
+    Args:
+        text: two prompts, the wanted one and the one that guidance leads away from.
+    """
+    count = int(np.ceil(seconds * float(RATE))) + 2
+    scale = net.deviation.numpy()
+    fade = np.linspace(0, 1, CONTEXT + 2, dtype=np.float32)[1:-1, None]
+    made = np.zeros((0, len(TRACKS)), np.float32)
+    while len(made) < count:
+        first = max(0, len(made) - CONTEXT)
+        window = _window(net, text, made[first:], first, seconds, guidance, seed, steps)
+        shared = len(made) - first
+        blend = made[first:] + fade[:shared] * (window[:shared] - made[first:])
+        made = np.concatenate([made[:first], blend, window[shared:]])
+    return made[:count] * scale
+
+
+def _window(
+    net: PromptNet,
+    text: Sentences,
+    context: Array,
+    first: int,
+    seconds: float,
+    guidance: float,
+    seed: int,
+    steps: int,
+) -> Array:
+    """WINDOW frames (T, C) from frame `first` on, in units of the net; the first ones are to be `context`."""
+    shape = (1, len(TRACKS), WINDOW, 1, 1)
+    known, given = torch.zeros(shape), torch.zeros(1, 1, WINDOW, 1, 1)
+    known[0, :, : len(context), 0, 0] = torch.from_numpy(context).T
+    given[:, :, : len(context)] = 1
+    when = torch.tensor([[first / float(RATE), seconds]])
+    both = [value.expand(2, *value.shape[1:]) for value in (known, given, when)]
+
+    def velocity(x: Tensor, time: float) -> Tensor:
+        told, untold = net(x.expand(2, *x.shape[1:]), torch.full((2,), time), text, *both).float().split(1)
+        return flow.velocity_from_clean(x, flow.guide(told, untold, guidance), time)
+
+    noise = flow.noise(shape, seed, first)
+    return flow.euler(velocity, noise, flow.schedule(steps, 1.0))[0, :, :, 0, 0].T.numpy()

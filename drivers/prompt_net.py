@@ -1,0 +1,142 @@
+"""Motion from text: a small DiT that makes tracks of a face and a head from noise, given an encoded prompt.
+
+It is the backbone's DiT on a grid of time alone: four frames of 0.08 s are a patch, its channels are tracks.
+The net predicts clean tracks, as the generator does. Long motion is made in windows; the frames that a window
+shares with the one before are given to it.
+
+Shapes: B samples, T frames at 12.5 Hz, C tracks; the DiT sees (B, C, T, 1, 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from avatar.backbone.dit import TIME_SCALE, DiT, DiTConfig
+from avatar.drivers.curves import CURVES, curve_indices
+from avatar.drivers.text import CHANNELS, Sentences
+
+Array = NDArray[np.float32]
+
+RATE = Fraction(25, 2)  # Hz, of the tracks
+WINDOW = 96  # frames, 7.68 s
+CONTEXT = 12  # frames that a window shares with the one before
+PATCH = 4  # frames of a token
+LONGEST = 20.0  # s, times beyond are the same to the net
+
+# What a prompt moves. A curve without its side stands for both.
+FACE = (
+    "mouthSmileLeft", "mouthSmileRight", "mouthFrown", "mouthDimple", "mouthStretch", "mouthUpperUp",
+    "mouthLowerDown", "mouthPress", "mouthPucker", "mouthShrugLower", "jawOpen", "cheekSquint", "cheekPuff",
+    "noseSneer", "browDown", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "eyeWide", "eyeSquint",
+    "eyeBlinkLeft", "eyeBlinkRight",
+)  # fmt: skip
+GAZE = ("gazeRight", "gazeDown")  # to the picture's right and down, in units of the gaze curves
+HEAD = ("yaw", "pitch", "roll", "right", "down", "away")  # as in `avatar.drivers.mesh.ReferenceMesh.place`
+SWAY = ("sway",)  # change of the size of the idle sway: -1 is none at all, 1 is twice as much
+TRACKS = (*FACE, *GAZE, *HEAD, *SWAY)
+TRACK = {name: index for index, name in enumerate(TRACKS)}
+# What counts as a unit of each track: about how far a plain prompt moves it.
+UNITS = np.array(
+    [0.5] * len(FACE) + [0.5, 0.4, 0.2, 0.13, 0.13, 0.06, 0.03, 0.4, 0.7],
+    np.float32,
+)
+
+
+def dit_config(width: int = 128) -> DiTConfig:
+    """Sizes of the DiT of a `PromptNet`; `width` is a multiple of 8."""
+    return DiTConfig(
+        in_channels=len(TRACKS),
+        condition_channels=len(TRACKS) + 1,
+        out_channels=len(TRACKS),
+        hidden=width,
+        heads=4,
+        double_blocks=1,
+        single_blocks=3,
+        rope_channels=(width // 4, 0, 0),
+        mlp_ratio=2.0,
+        patch=(PATCH, 1, 1),
+        text_dim=CHANNELS,
+        pooled_dim=CHANNELS,
+        refiner_blocks=1,
+        scalars=2,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptConfig:
+    """Sizes of a `PromptNet`."""
+
+    dit: DiTConfig = field(default_factory=dit_config)
+
+
+class PromptNet(nn.Module):
+    """Clean tracks from noisy ones, a prompt, and what came before.
+
+    Tracks are in units of their deviation over the training motion, which the net keeps.
+    """
+
+    deviation: Tensor
+
+    def __init__(self, config: PromptConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("deviation", torch.from_numpy(UNITS.copy()))
+        self.dit = DiT(config.dit)
+
+    def forward(
+        self, x: Tensor, time: Tensor, text: Sentences, known: Tensor, given: Tensor, when: Tensor
+    ) -> Tensor:
+        """Clean tracks (B, C, T, 1, 1), in units of their deviation.
+
+        Args:
+            x: (B, C, T, 1, 1), tracks at `time` (B,), 0 noise to 1 clean.
+            text: B prompts, see `without_text`.
+            known: (B, C, T, 1, 1), the frames that are given; 0 elsewhere.
+            given: (B, 1, T, 1, 1), 1 where a frame is given.
+            when: (B, 2), seconds from the start of the motion to the window, and of the whole motion.
+        """
+        return self.dit(
+            x,
+            TIME_SCALE * time,
+            torch.cat([known, given], dim=1),
+            text=text.tokens,
+            text_mask=text.mask,
+            pooled=text.pooled,
+            scalars=(when / LONGEST).clamp(0, 1),
+        )
+
+
+def without_text(text: Sentences, dropped: Tensor) -> Sentences:
+    """Prompts of which those `dropped` (B,) say nothing: one token of zeros, a vector of zeros."""
+    first = torch.zeros_like(text.mask)
+    first[:, 0] = True
+    return Sentences(
+        torch.where(dropped[:, None, None], 0, text.tokens),
+        torch.where(dropped[:, None], first, text.mask),
+        torch.where(dropped[:, None], 0, text.pooled),
+    )
+
+
+def curves_of(tracks: Array) -> Array:
+    """Tracks (T, C) as face curves (T, 52), added to those of a face; they may be below 0."""
+    curves = np.zeros((len(tracks), len(CURVES)), np.float32)
+    for name in FACE:
+        curves[:, curve_indices(name)] = tracks[:, TRACK[name], None]
+    right, down = (tracks[:, TRACK[name], None] for name in GAZE)
+    # The person's left is the picture's right.
+    curves[:, curve_indices("eyeLookOutLeft", "eyeLookInRight")] = np.maximum(right, 0)
+    curves[:, curve_indices("eyeLookInLeft", "eyeLookOutRight")] = np.maximum(-right, 0)
+    curves[:, curve_indices("eyeLookDown")] = np.maximum(down, 0)
+    curves[:, curve_indices("eyeLookUp")] = np.maximum(-down, 0)
+    return curves
+
+
+def head_of(tracks: Array) -> Array:
+    """Tracks (T, C) as head pose (T, 6), added to that of a head."""
+    return tracks[:, [TRACK[name] for name in HEAD]]

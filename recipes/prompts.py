@@ -1,0 +1,183 @@
+"""Train the net that makes motion of prompts, and judge it. Settings in prompts.yaml; the weights are
+OUT/model.safetensors.
+
+Every caption is drawn once and encoded, its motion is drawn anew in every step. The log has the judgement of
+`avatar.recipes.prompt_judge` on wordings that no template makes: `obeys` is the median response, `right` the
+share of prompts that are obeyed, `leak` what moves that should not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import PositiveInt
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from avatar.backbone import flow
+from avatar.drivers.prompt import PromptDriver
+from avatar.drivers.prompt_net import CONTEXT, RATE, WINDOW, PromptConfig, PromptNet, dit_config, without_text
+from avatar.drivers.text import SentenceEncoder, Sentences
+from avatar.errors import UserError
+from avatar.recipes import prompt_judge
+from avatar.recipes.captions import caption
+from avatar.recipes.moves import Plan
+from avatar.recipes.plans import act, draw_plan
+from avatar.recipes.settings import Settings, read_settings
+from avatar.recipes.training import Batch, Losses, train
+
+Array = NDArray[np.float32]
+
+HOP = (WINDOW - CONTEXT) / float(RATE)  # s from window to window
+MOST_HOPS = 3  # windows beyond begin at a time that is the same to the net
+CHUNK = 256  # captions encoded at once
+BUCKETS = 8  # of captions of about the same length; a batch is from one, which saves padding
+SHORTEST, LONGEST = 1.5, 16.0  # s, of videos
+
+
+class PromptSettings(Settings):
+    """See prompts.yaml."""
+
+    captions: PositiveInt
+    width: PositiveInt
+    text_dropout: float
+    late: float
+    context_noise: float
+    change_weight: float
+    zero_share: float
+
+
+class CaptionReader:
+    """Windows of motion with their captions; a step always gets the same ones."""
+
+    def __init__(self, settings: PromptSettings, encoder: SentenceEncoder, scale: Array) -> None:
+        self.settings, self.scale = settings, scale
+        self.plans, texts = draw_captions(settings.captions, settings.seed)
+        self.tokens, self.ends, self.pooled = encoded(texts, encoder, settings.data)
+        self.alike = np.array_split(np.argsort(np.diff(self.ends), kind="stable"), BUCKETS)
+
+    def __call__(self, step: int) -> Batch:
+        rng = np.random.default_rng((self.settings.seed, step))
+        rows = rng.choice(self.alike[rng.integers(len(self.alike))], self.settings.batch)
+        parts = [self.tokens[self.ends[row] : self.ends[row + 1]].float() for row in rows]
+        tokens = nn.utils.rnn.pad_sequence(parts, batch_first=True)
+        lengths = torch.tensor([len(part) for part in parts])
+        late = rng.random(len(rows)) < self.settings.late
+        drawn = [self._window(self.plans[row], after, rng) for row, after in zip(rows, late, strict=True)]
+        motion = torch.from_numpy(np.stack([tracks for tracks, _ in drawn]) / self.scale)
+        return {
+            "clean": motion.transpose(1, 2)[..., None, None],
+            "when": torch.tensor([when for _, when in drawn], dtype=torch.float32),
+            "late": torch.from_numpy(late),
+            "tokens": tokens,
+            "mask": torch.arange(tokens.shape[1]) < lengths[:, None],
+            "pooled": self.pooled[rows].float(),
+        }
+
+    def _window(self, plan: Plan, late: bool, rng: np.random.Generator) -> tuple[Array, tuple[float, float]]:
+        start = HOP * int(rng.integers(1, MOST_HOPS + 1)) if late else 0.0
+        seconds = start + rng.uniform(SHORTEST, LONGEST)
+        first = round(start * float(RATE))
+        time = np.arange(first + WINDOW) / float(RATE)
+        return act(plan, seconds, time, rng)[first:], (start, seconds)
+
+
+def draw_captions(count: int, seed: int) -> tuple[list[Plan], list[str]]:
+    """Plans and their captions; none of them is one that the judge asks."""
+    rng = np.random.default_rng(seed)
+    plans: list[Plan] = []
+    texts: list[str] = []
+    while len(plans) < count:
+        plan = draw_plan(rng)
+        text = caption(plan, rng)
+        if text.rstrip(".").lower() not in prompt_judge.ASKED:
+            plans.append(plan)
+            texts.append(text)
+    return plans, texts
+
+
+def encoded(texts: list[str], encoder: SentenceEncoder, folder: Path) -> tuple[Tensor, list[int], Tensor]:
+    """Token states of all captions one after the other (N, 384), where each ends (after a 0), and the pooled
+    ones (captions, 384), all in float16; kept in a file of `folder`."""
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+    path = folder / f"captions-{digest}.safetensors"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+        states: list[Tensor] = [torch.empty(0)] * len(texts)
+        pooled = torch.empty(len(texts), encoder.net.config.hidden_size, dtype=torch.float16)
+        for start in range(0, len(order), CHUNK):
+            rows = order[start : start + CHUNK]
+            found = encoder([texts[row] for row in rows])
+            for row, tokens, mask in zip(rows, found.tokens, found.mask, strict=True):
+                states[row] = tokens[mask].half()
+            pooled[rows] = found.pooled.half()
+        lengths = torch.tensor([len(state) for state in states])
+        part = path.with_suffix(".part")
+        save_file({"tokens": torch.cat(states), "lengths": lengths, "pooled": pooled}, part)
+        part.replace(path)
+    with safe_open(path, framework="pt") as file:
+        ends = [0, *file.get_tensor("lengths").cumsum(0).tolist()]
+        return file.get_tensor("tokens"), ends, file.get_tensor("pooled")
+
+
+def deviations(plans: list[Plan], seed: int, least: Array) -> Array:
+    """Deviation of every track over the motion of some plans, (C,), but no less than `least`."""
+    rng = np.random.default_rng((seed, 1))
+    time = np.arange(WINDOW) / float(RATE)
+    motion = [act(plan, rng.uniform(SHORTEST, LONGEST), time, rng) for plan in plans]
+    return np.maximum(np.concatenate(motion).std(0), least).astype(np.float32)
+
+
+def main(words: list[str]) -> list[float]:
+    """Train with the settings of prompts.yaml changed by `words`; returns the losses."""
+    settings = read_settings(PromptSettings, "prompts", words)
+    torch.manual_seed(settings.seed)
+    encoder = SentenceEncoder()
+    model = PromptNet(PromptConfig(dit=dit_config(settings.width)))
+    some = draw_captions(min(settings.captions, 4000), settings.seed)[0]
+    model.deviation.copy_(torch.from_numpy(deviations(some, settings.seed, model.deviation.numpy() / 4)))
+    read = CaptionReader(settings, encoder, model.deviation.numpy().copy())
+
+    def loss(net: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
+        clean = batch["clean"]
+        time = flow.training_times(len(clean), generator, zero_share=settings.zero_share)
+        noise = torch.randn(clean.shape, generator=generator)
+        dropped = torch.rand(len(clean), generator=generator) < settings.text_dropout
+        text = without_text(Sentences(batch["tokens"], batch["mask"], batch["pooled"]), dropped)
+        given = torch.zeros_like(clean[:, :1])
+        given[:, :, :CONTEXT] = batch["late"][:, None, None, None, None]
+        wrong = settings.context_noise * torch.randn(clean.shape, generator=generator)
+        x = flow.interpolate(noise, clean, time)
+        made = net(x, time, text, (clean + wrong) * given, given, batch["when"]).float()
+        error = (made - clean).square().mean()
+        change = (made - clean).diff(dim=2).square().mean()
+        at_noise = (time == 0) & ~dropped
+        still = clean[at_noise].square().mean().clamp(min=1e-6)
+        return {
+            "loss": error + settings.change_weight * change,
+            "error": error,
+            "change": change,
+            "zero": (made - clean)[at_noise].square().mean() / still,
+        }
+
+    def probe(net: nn.Module) -> dict[str, float]:
+        return prompt_judge.figures(PromptDriver(net, encoder))  # type: ignore[arg-type]
+
+    return train(model, read, loss, settings, probe)
+
+
+if __name__ == "__main__":
+    try:
+        if sys.argv[1:2] == ["--judge"]:
+            prompt_judge.report(PromptDriver.from_pretrained(*map(Path, sys.argv[2:3])))
+        else:
+            main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"avatar: {error}")
