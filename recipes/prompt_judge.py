@@ -10,6 +10,7 @@ Shapes: T frames at 12.5 Hz, C tracks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
@@ -144,11 +145,16 @@ def measured(tracks: Array, move: Move, last: bool) -> Array:
 
 
 def judge(driver: PromptDriver, case: Case, guidance: float = GUIDANCE, seeds: int = SEEDS) -> Verdict:
-    """Mean over some seeds."""
+    """How a prompt is obeyed, over some seeds."""
     told = [motion_of(driver, case.prompt, seed, guidance=guidance) for seed in range(seeds)]
+    return verdict(told, case.plan)
+
+
+def verdict(told: Sequence[Array], plan: Plan) -> Verdict:
+    """How far motions (T, C) do what a plan is."""
     time = np.arange(len(told[0])) / float(RATE)
-    meant = [act(case.plan, SECONDS, time, np.random.default_rng(seed)) for seed in range(8)]
-    moves = [(move, step is case.plan[-1]) for step in case.plan for move in step]
+    meant = [act(plan, SECONDS, time, np.random.default_rng(seed)) for seed in range(8)]
+    moves = [(move, step is plan[-1]) for step in plan for move in step]
     responses = []
     for move, last in moves:
         is_, should = (
@@ -157,7 +163,7 @@ def judge(driver: PromptDriver, case: Case, guidance: float = GUIDANCE, seeds: i
         responses.append(float(is_ @ should / (should @ should)))
     said = sorted({TRACK[name] for move, _ in moves for name in touched(move.name)})
     rest = [index for index in range(len(TRACKS)) if index not in said]
-    power = np.mean([tracks / UNITS for tracks in told], 0) ** 2
+    power = np.mean(np.square([tracks / UNITS for tracks in told]), 0)
     return Verdict(tuple(responses), float(np.sqrt(power[:, rest].sum() / power[:, said].sum())))
 
 
@@ -176,48 +182,52 @@ def quiet(driver: PromptDriver) -> float:
 
 def figures(driver: PromptDriver) -> dict[str, float]:
     """The numbers of the log."""
-    verdicts = [judge(driver, case, seeds=2) for case in CASES]
+    found = [judge(driver, case, seeds=2) for case in CASES]
     return {
-        "obeys": round(median(r for verdict in verdicts for r in verdict.responses), 3),
-        "right": round(float(np.mean([verdict.obeyed for verdict in verdicts])), 3),
-        "leak": round(median(verdict.leak for verdict in verdicts), 3),
+        "obeys": round(median(response for one in found for response in one.responses), 3),
+        "right": round(float(np.mean([one.obeyed for one in found])), 3),
+        "leak": round(median(one.leak for one in found), 3),
         "quiet": round(quiet(driver), 3),
     }
 
 
+def seconds_of_turn(driver: PromptDriver, how: str) -> float:
+    """How long a turn takes that is made in some manner, such as "slowly"."""
+    tracks = [motion_of(driver, f"she {how} rotates to the right", s)[:, TRACK["yaw"]] for s in range(SEEDS)]
+    return median(rise(track) for track in tracks)
+
+
+def smile(driver: PromptDriver, prompt: str, negative: str = "") -> float:
+    """Smile at the end under a prompt and a negative one."""
+    tracks = [motion_of(driver, prompt, seed, negative=negative) for seed in range(SEEDS)]
+    return float(np.mean([part[-END:, TRACK["mouthSmileLeft"]] for part in tracks]))
+
+
 def report(driver: PromptDriver) -> None:
-    """Print how every prompt is obeyed, and what pace, order, guidance and the negative prompt do."""
+    """Print how every prompt is obeyed, and what pace, guidance and the negative prompt do."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        "prompt", "meant", "response", "leak", title=f"prompts, {SECONDS:g} s, guidance {GUIDANCE:g}"
-    )
-    for case in CASES:
-        verdict = judge(driver, case)
-        meant = ", then ".join(" + ".join(m.name for m in step) for step in case.plan)
-        colour = "green" if verdict.obeyed else "red"
-        said = ", ".join(f"{response:.2f}" for response in verdict.responses)
-        table.add_row(case.prompt, meant, f"[{colour}]{said}[/]", f"{verdict.leak:.2f}")
     console = Console()
+    title = f"{SECONDS:g} s, guidance {GUIDANCE:g}, {SEEDS} seeds"
+    table = Table("prompt", "meant", "response", "leak", title=title)
+    found = [judge(driver, case) for case in CASES]
+    for case, one in zip(CASES, found, strict=True):
+        meant = ", then ".join(" + ".join(m.name for m in step) for step in case.plan)
+        said = ", ".join(f"{response:.2f}" for response in one.responses)
+        colour = "green" if one.obeyed else "red"
+        table.add_row(case.prompt, meant, f"[{colour}]{said}[/]", f"{one.leak:.2f}")
     console.print(table)
-
-    def turn(pace: str) -> float:
-        tracks = [motion_of(driver, f"she {pace} rotates to the right", s)[:, TRACK["yaw"]] for s in range(4)]
-        return median(rise(track) for track in tracks)
-
-    smiles = {
-        words: np.mean(
-            [motion_of(driver, "a joyful face", s, negative=words)[-END:, 0].mean() for s in range(4)]
-        )
-        for words in ("", "smiling", "a frown")
-    }
-    strengths = {scale: judge(driver, CASES[0], scale).responses[1] for scale in (1.0, GUIDANCE, 2.5)}
-    console.print(
-        f"seconds of a turn: slowly {turn('slowly'):.2f}, -- {turn(''):.2f}, quickly {turn('quickly'):.2f}"
-    )
-    console.print("smile by negative prompt:", {words: round(float(v), 2) for words, v in smiles.items()})
-    console.print("turn by guidance:", {scale: round(value, 2) for scale, value in strengths.items()})
+    console.print(f"obeyed: {sum(one.obeyed for one in found)} of {len(found)} prompts")
+    console.print(f"median response: {median(r for one in found for r in one.responses):.2f}")
+    console.print(f"median leak: {median(one.leak for one in found):.2f}")
     console.print(f"without anything asked: {quiet(driver):.3f} units")
-    all_ = figures(driver)
-    console.print(all_)
+    for how in ("slowly", "", "quickly"):
+        console.print(f"she {how} rotates to the right: {seconds_of_turn(driver, how):.2f} s")
+    for negative in ("", "smiling", "a frown"):
+        console.print(
+            f'a joyful face, negative "{negative}": smile {smile(driver, "a joyful face", negative):.2f}'
+        )
+    for guidance in (1.0, GUIDANCE, 2.5):
+        turn = judge(driver, CASES[0], guidance).responses[1]
+        console.print(f'"{CASES[0].prompt}" at guidance {guidance:g}: turn {turn:.2f}')
