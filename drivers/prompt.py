@@ -48,6 +48,7 @@ Array = NDArray[np.float32]
 
 SHIPPED = Path(str(files("avatar").joinpath("weights/mini/prompt.safetensors")))
 STEPS = 8  # of the sampler
+SHIFT = 4.0  # of its times towards the noise, where it is decided what is done and to which side
 GUIDANCE = 1.5
 MOST_GUIDANCE = 5.0  # beyond it motion is no longer one that was ever seen
 SETTLE = 0.3  # s: motion begins in the pose of the reference
@@ -235,4 +236,4 @@ def _window(
         return flow.velocity_from_clean(x, flow.guide(told, untold, guidance), time)
 
     noise = flow.noise(shape, seed, first)
-    return flow.euler(velocity, noise, flow.schedule(steps, 1.0))[0, :, :, 0, 0].T.numpy()
+    return flow.euler(velocity, noise, flow.schedule(steps, SHIFT))[0, :, :, 0, 0].T.numpy()

@@ -107,7 +107,7 @@ class PromptNet(nn.Module):
             torch.cat([known, given], dim=1),
             text=text.tokens,
             text_mask=text.mask,
-            pooled=text.pooled,
+            pooled=CHANNELS**0.5 * text.pooled,  # of length one; as large as the tokens, it is learnt sooner
             scalars=(when / LONGEST).clamp(0, 1),
         )
 

@@ -7,8 +7,9 @@ sees it, unless they are said to be somebody's own ("to her left"); eyes and bro
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
 
@@ -110,6 +111,15 @@ def caption(plan: Plan, rng: Rng) -> str:
         aside = str(rng.choice(WORDS["asides"])).format(again=subject.again)
         text = f"{text}{' ' if aside.startswith(('while', 'as')) else ', '}{aside}"
     return text + ("." if rng.random() < 0.2 else "")
+
+
+def mirrored(plan: Plan, text: str) -> tuple[Plan, str]:
+    """A plan and its caption with left and right exchanged in both."""
+
+    def other(words: str) -> str:
+        return re.sub("left|right", lambda found: {"left": "right", "right": "left"}[found[0]], words)
+
+    return tuple(tuple(replace(move, name=other(move.name)) for move in step) for step in plan), other(text)
 
 
 def _subject(rng: Rng) -> Subject:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +23,22 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from avatar.backbone import flow
-from avatar.drivers.prompt import PromptDriver
-from avatar.drivers.prompt_net import CONTEXT, RATE, WINDOW, PromptConfig, PromptNet, dit_config, without_text
-from avatar.drivers.text import SentenceEncoder, Sentences
+from avatar.drivers.prompt import SHIFT, PromptDriver
+from avatar.drivers.prompt_net import (
+    CONTEXT,
+    FACE,
+    RATE,
+    TRACKS,
+    WINDOW,
+    PromptConfig,
+    PromptNet,
+    dit_config,
+    without_text,
+)
+from avatar.drivers.text import CHANNELS, SentenceEncoder, Sentences
 from avatar.errors import UserError
 from avatar.recipes import prompt_judge
-from avatar.recipes.captions import caption
+from avatar.recipes.captions import caption, mirrored
 from avatar.recipes.moves import Plan
 from avatar.recipes.plans import act, draw_plan
 from avatar.recipes.settings import Settings, read_settings
@@ -50,34 +62,49 @@ class PromptSettings(Settings):
     late: float
     context_noise: float
     change_weight: float
+    head_weight: float
     zero_share: float
 
 
 class CaptionReader:
-    """Windows of motion with their captions; a step always gets the same ones."""
+    """Windows of motion with their captions; a step always gets the same ones.
+
+    Half of a batch is the mirror image of the other half where its captions say left or right: what the
+    sides differ in is all that two such samples differ in.
+    """
 
     def __init__(self, settings: PromptSettings, encoder: SentenceEncoder, scale: Array) -> None:
         self.settings, self.scale = settings, scale
-        self.plans, texts = draw_captions(settings.captions, settings.seed)
-        self.tokens, self.ends, self.pooled = encoded(texts, encoder, settings.data)
-        self.alike = np.array_split(np.argsort(np.diff(self.ends), kind="stable"), BUCKETS)
+        plans, texts = draw_captions(settings.captions, settings.seed)
+        twins = {row: mirrored(plans[row], texts[row]) for row in range(len(texts))}
+        twins = {row: twin for row, twin in twins.items() if twin[1] != texts[row]}
+        self.plans = plans + [plan for plan, _ in twins.values()]
+        self.twin = np.arange(len(texts))
+        self.twin[list(twins)] = len(texts) + np.arange(len(twins))
+        self.texts = Texts.of(texts, encoder, settings.data)
+        if twins:
+            self.texts += Texts.of([text for _, text in twins.values()], encoder, settings.data)
+        self.alike = np.array_split(np.argsort(self.texts.lengths[: len(texts)], kind="stable"), BUCKETS)
 
     def __call__(self, step: int) -> Batch:
         rng = np.random.default_rng((self.settings.seed, step))
-        rows = rng.choice(self.alike[rng.integers(len(self.alike))], self.settings.batch)
-        parts = [self.tokens[self.ends[row] : self.ends[row + 1]].float() for row in rows]
-        tokens = nn.utils.rnn.pad_sequence(parts, batch_first=True)
-        lengths = torch.tensor([len(part) for part in parts])
-        late = rng.random(len(rows)) < self.settings.late
-        drawn = [self._window(self.plans[row], after, rng) for row, after in zip(rows, late, strict=True)]
+        chosen = rng.choice(self.alike[rng.integers(len(self.alike))], self.settings.batch // 2)
+        rows = np.concatenate([chosen, self.twin[chosen]])
+        late = np.tile(rng.random(len(chosen)) < self.settings.late, 2)
+        seeds = np.tile(rng.integers(2**32, size=len(chosen)), 2)
+        drawn = [
+            self._window(self.plans[row], after, np.random.default_rng(seed))
+            for row, after, seed in zip(rows, late, seeds, strict=True)
+        ]
         motion = torch.from_numpy(np.stack([tracks for tracks, _ in drawn]) / self.scale)
+        text = self.texts.batch(rows)
         return {
             "clean": motion.transpose(1, 2)[..., None, None],
             "when": torch.tensor([when for _, when in drawn], dtype=torch.float32),
             "late": torch.from_numpy(late),
-            "tokens": tokens,
-            "mask": torch.arange(tokens.shape[1]) < lengths[:, None],
-            "pooled": self.pooled[rows].float(),
+            "tokens": text.tokens,
+            "mask": text.mask,
+            "pooled": text.pooled,
         }
 
     def _window(self, plan: Plan, late: bool, rng: np.random.Generator) -> tuple[Array, tuple[float, float]]:
@@ -102,29 +129,66 @@ def draw_captions(count: int, seed: int) -> tuple[list[Plan], list[str]]:
     return plans, texts
 
 
-def encoded(texts: list[str], encoder: SentenceEncoder, folder: Path) -> tuple[Tensor, list[int], Tensor]:
-    """Token states of all captions one after the other (N, 384), where each ends (after a 0), and the pooled
-    ones (captions, 384), all in float16; kept in a file of `folder`."""
-    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
-    path = folder / f"captions-{digest}.safetensors"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-        states: list[Tensor] = [torch.empty(0)] * len(texts)
-        pooled = torch.empty(len(texts), encoder.net.config.hidden_size, dtype=torch.float16)
-        for start in range(0, len(order), CHUNK):
-            rows = order[start : start + CHUNK]
-            found = encoder([texts[row] for row in rows])
-            for row, tokens, mask in zip(rows, found.tokens, found.mask, strict=True):
-                states[row] = tokens[mask].half()
-            pooled[rows] = found.pooled.half()
-        lengths = torch.tensor([len(state) for state in states])
-        part = path.with_suffix(".part")
-        save_file({"tokens": torch.cat(states), "lengths": lengths, "pooled": pooled}, part)
-        part.replace(path)
-    with safe_open(path, framework="pt") as file:
-        ends = [0, *file.get_tensor("lengths").cumsum(0).tolist()]
-        return file.get_tensor("tokens"), ends, file.get_tensor("pooled")
+@dataclass(frozen=True)
+class Texts:
+    """Encoded captions without padding.
+
+    Attributes:
+        tokens: states of all captions one after the other, (N, 384), float16.
+        lengths: tokens of each, (captions,).
+        pooled: (captions, 384), float16.
+    """
+
+    tokens: Tensor
+    lengths: NDArray[np.int64]
+    pooled: Tensor
+
+    def __add__(self, other: Texts) -> Texts:
+        return Texts(
+            torch.cat([self.tokens, other.tokens]),
+            np.concatenate([self.lengths, other.lengths]),
+            torch.cat([self.pooled, other.pooled]),
+        )
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """Where each caption begins."""
+        return np.cumsum(self.lengths) - self.lengths
+
+    def batch(self, rows: NDArray[np.int64]) -> Sentences:
+        """Some captions, padded."""
+        parts = [self.tokens[self.starts[row] :][: self.lengths[row]].float() for row in rows]
+        tokens = nn.utils.rnn.pad_sequence(parts, batch_first=True)
+        mask = torch.arange(tokens.shape[1]) < torch.from_numpy(self.lengths[rows])[:, None]
+        return Sentences(tokens, mask, self.pooled[rows].float())
+
+    @classmethod
+    def of(cls, texts: list[str], encoder: SentenceEncoder, folder: Path) -> Texts:
+        """Encode captions; they are kept in a file of `folder`."""
+        digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+        path = folder / f"captions-{digest}.safetensors"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            _encode(texts, encoder, path)
+        with safe_open(path, framework="pt") as file:
+            lengths = file.get_tensor("lengths").numpy()
+            return cls(file.get_tensor("tokens"), lengths, file.get_tensor("pooled"))
+
+
+def _encode(texts: list[str], encoder: SentenceEncoder, path: Path) -> None:
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    states: list[Tensor] = [torch.empty(0)] * len(texts)
+    pooled = torch.empty(len(texts), CHANNELS, dtype=torch.float16)
+    for start in range(0, len(order), CHUNK):
+        rows = order[start : start + CHUNK]
+        found = encoder([texts[row] for row in rows])
+        for row, tokens, mask in zip(rows, found.tokens, found.mask, strict=True):
+            states[row] = tokens[mask].half()
+        pooled[rows] = found.pooled.half()
+    lengths = torch.tensor([len(state) for state in states])
+    part = path.with_suffix(".part")
+    save_file({"tokens": torch.cat(states), "lengths": lengths, "pooled": pooled}, part)
+    part.replace(path)
 
 
 def deviations(plans: list[Plan], seed: int, least: Array) -> Array:
@@ -144,11 +208,14 @@ def main(words: list[str]) -> list[float]:
     some = draw_captions(min(settings.captions, 4000), settings.seed)[0]
     model.deviation.copy_(torch.from_numpy(deviations(some, settings.seed, model.deviation.numpy() / 4)))
     read = CaptionReader(settings, encoder, model.deviation.numpy().copy())
+    weight = torch.ones(len(TRACKS), 1, 1, 1)
+    weight[len(FACE) :] = settings.head_weight
 
     def loss(net: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
         clean = batch["clean"]
-        time = flow.training_times(len(clean), generator, zero_share=settings.zero_share)
-        noise = torch.randn(clean.shape, generator=generator)
+        half = len(clean) // 2
+        time = flow.training_times(half, generator, SHIFT, zero_share=settings.zero_share).repeat(2)
+        noise = torch.randn(half, *clean.shape[1:], generator=generator).repeat(2, 1, 1, 1, 1)
         dropped = torch.rand(len(clean), generator=generator) < settings.text_dropout
         text = without_text(Sentences(batch["tokens"], batch["mask"], batch["pooled"]), dropped)
         given = torch.zeros_like(clean[:, :1])
@@ -156,8 +223,8 @@ def main(words: list[str]) -> list[float]:
         wrong = settings.context_noise * torch.randn(clean.shape, generator=generator)
         x = flow.interpolate(noise, clean, time)
         made = net(x, time, text, (clean + wrong) * given, given, batch["when"]).float()
-        error = (made - clean).square().mean()
-        change = (made - clean).diff(dim=2).square().mean()
+        error = (weight * (made - clean).square()).mean()
+        change = (weight * (made - clean).diff(dim=2).square()).mean()
         at_noise = (time == 0) & ~dropped
         still = clean[at_noise].square().mean().clamp(min=1e-6)
         return {

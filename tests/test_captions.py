@@ -11,7 +11,7 @@ from avatar.drivers.curves import INDEX
 from avatar.drivers.expression import MOODS
 from avatar.drivers.mesh import FaceBasis, ReferenceMesh
 from avatar.drivers.prompt_net import TRACK, TRACKS, curves_of, head_of
-from avatar.recipes.captions import MOVES_SAID, SIDED_SAID, WORDS, caption, inflect
+from avatar.recipes.captions import MOVES_SAID, SIDED_SAID, WORDS, caption, inflect, mirrored
 from avatar.recipes.moves import MOOD_NAMES, MOVES, Move, Plan
 from avatar.recipes.plans import act, draw_plan
 from avatar.recipes.prompt_judge import ASKED
@@ -164,6 +164,15 @@ def test_somebodys_own_left_is_the_pictures_right(side: str) -> None:
 def test_eyes_and_brows_are_the_persons_own() -> None:
     texts = [caption(plan("wink left"), np.random.default_rng(seed)) for seed in range(300)]
     assert any("left eye" in t for t in texts) and not any("right" in t for t in texts)
+
+
+def test_the_mirror_image_exchanges_left_and_right_in_words_and_moves() -> None:
+    what = ((Move("smile"), Move("turn left", speed="slow")), (Move("wink right"),))
+    told = "she smiles and slowly turns to the left, then winks with her right eye"
+    twin, text = mirrored(what, told)
+    assert twin == ((Move("smile"), Move("turn right", speed="slow")), (Move("wink left"),))
+    assert text == "she smiles and slowly turns to the right, then winks with her left eye"
+    assert mirrored(twin, text) == (what, told)
 
 
 def test_the_order_is_said() -> None:
