@@ -1,8 +1,9 @@
 """Motion from text: a small DiT that makes tracks of a face and a head from noise, given an encoded prompt.
 
 It is the backbone's DiT on a grid of time alone: four frames of 0.08 s are a patch, its channels are tracks.
-The net predicts clean tracks, as the generator does. Long motion is made in windows; the frames that a window
-shares with the one before are given to it.
+As with the generator, the condition is made spatial first: a regression says the mean motion that the words
+ask for, and the DiT learns what a mean can not say, such as when and how often a head nods. The net predicts
+clean tracks. Long motion is made in windows; the frames that a window shares with the one before are given.
 
 Shapes: B samples, T frames at 12.5 Hz, C tracks; the DiT sees (B, C, T, 1, 1).
 """
@@ -14,10 +15,12 @@ from fractions import Fraction
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from avatar.backbone.dit import TIME_SCALE, DiT, DiTConfig
+from avatar.backbone.embed import ScalarEmbedder, TextRefiner
 from avatar.drivers.curves import CURVES, curve_indices
 from avatar.drivers.text import CHANNELS, Sentences
 
@@ -28,6 +31,8 @@ WINDOW = 96  # frames, 7.68 s
 CONTEXT = 12  # frames that a window shares with the one before
 PATCH = 4  # frames of a token
 LONGEST = 20.0  # s, times beyond are the same to the net
+POOLED_GAIN = CHANNELS**0.5  # pooled text is of length one; as large as the tokens, it is learnt sooner
+TOKEN_GAIN = 2.0  # the tokens' deviation is one half
 
 # What a prompt moves. A curve without its side stands for both.
 FACE = (
@@ -52,7 +57,7 @@ def dit_config(width: int = 128) -> DiTConfig:
     """Sizes of the DiT of a `PromptNet`; `width` is a multiple of 8."""
     return DiTConfig(
         in_channels=len(TRACKS),
-        condition_channels=len(TRACKS) + 1,
+        condition_channels=2 * len(TRACKS) + 1,
         out_channels=len(TRACKS),
         hidden=width,
         heads=4,
@@ -69,25 +74,69 @@ def dit_config(width: int = 128) -> DiTConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptConfig:
-    """Sizes of a `PromptNet`."""
+class MeanConfig:
+    """Sizes of a `MeanMotion`; `width` is a multiple of the queries."""
 
-    dit: DiTConfig = field(default_factory=dit_config)
+    width: int = 128
+    queries: int = 8
 
 
-class PromptNet(nn.Module):
-    """Clean tracks from noisy ones, a prompt, and what came before.
+class MeanMotion(nn.Module):
+    """Mean of the motion that a prompt asks for: refined tokens are read by learned queries.
 
     Tracks are in units of their deviation over the training motion, which the net keeps.
     """
 
     deviation: Tensor
 
+    def __init__(self, config: MeanConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, head = config.width, config.width // config.queries
+        self.register_buffer("deviation", torch.from_numpy(UNITS.copy()))
+        self.refine = TextRefiner(CHANNELS, width, 4, 2.0, 1)
+        self.queries = nn.Parameter(torch.randn(config.queries, 1, head) / head**0.5)
+        self.keys, self.values = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.when = ScalarEmbedder(width, 2)
+        self.read = nn.Linear(CHANNELS + 3 * width, 2 * width)
+        self.out = nn.Linear(2 * width, len(TRACKS) * WINDOW // PATCH)
+
+    def forward(self, text: Sentences, when: Tensor) -> Tensor:
+        """Tracks (B, C, T / 4) of prompts, four frames in one; `when` as in `PromptNet`."""
+        start = TIME_SCALE * (when / LONGEST).clamp(0, 1)
+        tokens = self.refine(TOKEN_GAIN * text.tokens, start[:, 0], text.mask)
+        count = self.config.queries
+        keys, values = (
+            part.unflatten(-1, (count, -1)).transpose(1, 2)
+            for part in (self.keys(tokens), self.values(tokens))
+        )
+        queries = self.queries.to(keys.dtype).expand(len(tokens), -1, -1, -1)
+        found = F.scaled_dot_product_attention(queries, keys, values, attn_mask=text.mask[:, None, None])
+        known = [POOLED_GAIN * text.pooled, found.flatten(1), self.when(start)]
+        return self.out(F.gelu(self.read(torch.cat(known, 1)))).unflatten(1, (len(TRACKS), -1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptConfig:
+    """Sizes of a `PromptNet`."""
+
+    mean: MeanConfig = field(default_factory=MeanConfig)
+    dit: DiTConfig = field(default_factory=dit_config)
+
+
+class PromptNet(nn.Module):
+    """Clean tracks from noisy ones, a prompt, and what came before; units as in `MeanMotion`."""
+
     def __init__(self, config: PromptConfig) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("deviation", torch.from_numpy(UNITS.copy()))
+        self.mean = MeanMotion(config.mean)
         self.dit = DiT(config.dit)
+
+    @property
+    def deviation(self) -> Tensor:
+        """Unit of every track, (C,)."""
+        return self.mean.deviation
 
     def forward(
         self, x: Tensor, time: Tensor, text: Sentences, known: Tensor, given: Tensor, when: Tensor
@@ -101,15 +150,17 @@ class PromptNet(nn.Module):
             given: (B, 1, T, 1, 1), 1 where a frame is given.
             when: (B, 2), seconds from the start of the motion to the window, and of the whole motion.
         """
-        return self.dit(
+        mean = F.interpolate(self.mean(text, when), WINDOW, mode="linear")[..., None, None]
+        change = self.dit(
             x,
             TIME_SCALE * time,
-            torch.cat([known, given], dim=1),
+            torch.cat([known, given, mean], dim=1),
             text=text.tokens,
             text_mask=text.mask,
-            pooled=CHANNELS**0.5 * text.pooled,  # of length one; as large as the tokens, it is learnt sooner
+            pooled=POOLED_GAIN * text.pooled,
             scalars=(when / LONGEST).clamp(0, 1),
         )
+        return mean + change
 
 
 def without_text(text: Sentences, dropped: Tensor) -> Sentences:

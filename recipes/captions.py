@@ -278,7 +278,7 @@ def _verb(move: Move, subject: Subject, rng: Rng) -> str:
         phrase = phrase.replace("a {plain}", _article(plain))
         noun = str(rng.choice(WORDS["moods"][move.name]["nouns"]))
         noun = {"small": f"a little {noun}", "large": f"great {noun}"}.get(move.size, noun)
-        return phrase.format(mood=mood, noun=noun)
+        return phrase.format(mood=mood, noun=noun, own=subject.own)
     wording, fill = _wording(move, subject, rng)
     phrase = str(rng.choice(wording.verbs))
     for adverb in _adverbs(move, rng):
@@ -320,11 +320,10 @@ def _wording(move: Move, subject: Subject, rng: Rng) -> tuple[Wording, dict[str,
 
 def _direction(side: str, subject: Subject, rng: Rng) -> str:
     """A direction of the picture in words."""
-    if side == "up":
-        return str(rng.choice(WORDS["directions"]["up"]))
-    if side == "down":
-        return str(rng.choice(WORDS["directions"]["down"]))
+    said = WORDS["directions"]
+    if side in ("up", "down"):
+        return str(rng.choice(said[side])).format(own=subject.own)
     if rng.random() < 0.25:
         own = {"left": "right", "right": "left"}[side]
-        return str(rng.choice(WORDS["directions"]["own"])).format(own=subject.own, d=own)
-    return str(rng.choice(WORDS["directions"]["plain"])).format(d=side)
+        return str(rng.choice(said["own"])).format(own=subject.own, d=own)
+    return str(rng.choice(said["plain"])).format(d=side)

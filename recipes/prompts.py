@@ -1,9 +1,9 @@
-"""Train the net that makes motion of prompts, and judge it. Settings in prompts.yaml; the weights are
-OUT/model.safetensors.
+"""Train the nets that make motion of prompts, and judge them. Settings in prompts.yaml; the weights are
+OUT/model.safetensors: without `mean` those of the mean motion, with it all that `PromptDriver` needs.
 
-Every caption is drawn once and encoded, its motion is drawn anew in every step. The log has the judgement of
-`avatar.recipes.prompt_judge` on wordings that no template makes: `obeys` is the median response, `right` the
-share of prompts that are obeyed, `leak` what moves that should not.
+Every caption is drawn once and encoded, its motion is drawn anew in every step. The log of the second part
+has the judgement of `avatar.recipes.prompt_judge` on wordings that no template makes: `obeys` is the median
+response, `right` the share of prompts that are obeyed, `leak` what moves that should not.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 from safetensors import safe_open
@@ -23,13 +24,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from avatar.backbone import flow
+from avatar.backbone.checkpoint import load
 from avatar.drivers.prompt import SHIFT, PromptDriver
 from avatar.drivers.prompt_net import (
     CONTEXT,
     FACE,
+    PATCH,
+    POOLED_GAIN,
     RATE,
     TRACKS,
     WINDOW,
+    MeanConfig,
+    MeanMotion,
     PromptConfig,
     PromptNet,
     dit_config,
@@ -56,9 +62,12 @@ SHORTEST, LONGEST = 1.5, 16.0  # s, of videos
 class PromptSettings(Settings):
     """See prompts.yaml."""
 
+    mean: Path | None
     captions: PositiveInt
     width: PositiveInt
     text_dropout: float
+    text_noise: float
+    token_dropout: float
     late: float
     context_noise: float
     change_weight: float
@@ -204,20 +213,41 @@ def main(words: list[str]) -> list[float]:
     settings = read_settings(PromptSettings, "prompts", words)
     torch.manual_seed(settings.seed)
     encoder = SentenceEncoder()
-    model = PromptNet(PromptConfig(dit=dit_config(settings.width)))
+    if settings.mean is None:
+        return _train_mean(settings, encoder)
+    return _train_motion(settings, encoder)
+
+
+def _train_mean(settings: PromptSettings, encoder: SentenceEncoder) -> list[float]:
+    model = MeanMotion(MeanConfig(width=settings.width))
     some = draw_captions(min(settings.captions, 4000), settings.seed)[0]
     model.deviation.copy_(torch.from_numpy(deviations(some, settings.seed, model.deviation.numpy() / 4)))
     read = CaptionReader(settings, encoder, model.deviation.numpy().copy())
-    weight = torch.ones(len(TRACKS), 1, 1, 1)
-    weight[len(FACE) :] = settings.head_weight
+    weight = track_weights(settings)[..., 0]
+
+    def loss(net: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
+        clean = F.avg_pool1d(batch["clean"][..., 0, 0], PATCH)
+        made = net(text_of(batch, settings, generator), batch["when"]).float()
+        error = (weight * (made - clean).square()).mean()
+        return {"loss": error, "share": error / (weight * clean.square()).mean()}
+
+    return train(model, read, loss, settings)
+
+
+def _train_motion(settings: PromptSettings, encoder: SentenceEncoder) -> list[float]:
+    mean = load(MeanMotion, settings.mean)  # type: ignore[arg-type]
+    model = PromptNet(PromptConfig(mean=mean.config, dit=dit_config(settings.width)))
+    model.mean.load_state_dict(mean.state_dict())
+    model.mean.requires_grad_(False)
+    read = CaptionReader(settings, encoder, model.deviation.numpy().copy())
+    weight = track_weights(settings)[..., None]
 
     def loss(net: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
         clean = batch["clean"]
         half = len(clean) // 2
         time = flow.training_times(half, generator, SHIFT, zero_share=settings.zero_share).repeat(2)
         noise = torch.randn(half, *clean.shape[1:], generator=generator).repeat(2, 1, 1, 1, 1)
-        dropped = torch.rand(len(clean), generator=generator) < settings.text_dropout
-        text = without_text(Sentences(batch["tokens"], batch["mask"], batch["pooled"]), dropped)
+        text = text_of(batch, settings, generator)
         given = torch.zeros_like(clean[:, :1])
         given[:, :, :CONTEXT] = batch["late"][:, None, None, None, None]
         wrong = settings.context_noise * torch.randn(clean.shape, generator=generator)
@@ -225,19 +255,36 @@ def main(words: list[str]) -> list[float]:
         made = net(x, time, text, (clean + wrong) * given, given, batch["when"]).float()
         error = (weight * (made - clean).square()).mean()
         change = (weight * (made - clean).diff(dim=2).square()).mean()
-        at_noise = (time == 0) & ~dropped
-        still = clean[at_noise].square().mean().clamp(min=1e-6)
-        return {
-            "loss": error + settings.change_weight * change,
-            "error": error,
-            "change": change,
-            "zero": (made - clean)[at_noise].square().mean() / still,
-        }
+        return {"loss": error + settings.change_weight * change, "error": error, "change": change}
 
     def probe(net: nn.Module) -> dict[str, float]:
         return prompt_judge.figures(PromptDriver(net, encoder))  # type: ignore[arg-type]
 
     return train(model, read, loss, settings, probe)
+
+
+def track_weights(settings: PromptSettings) -> Tensor:
+    """Weight of every track in the loss, (C, 1, 1)."""
+    weight = torch.ones(len(TRACKS), 1, 1)
+    weight[len(FACE) :] = settings.head_weight
+    return weight
+
+
+def text_of(batch: Batch, settings: PromptSettings, generator: torch.Generator) -> Sentences:
+    """The captions of a batch as a net sees them; some are withheld.
+
+    Noise and missing tokens are for words that were never learnt: what they are near to, and what the whole
+    sentence says. A random share of a caption's tokens is left out, but never the first, its beginning.
+    """
+    mask, size = batch["mask"], settings.text_noise
+    tokens = batch["tokens"] + size * torch.randn(batch["tokens"].shape, generator=generator)
+    pooled = batch["pooled"] + size / POOLED_GAIN * torch.randn(batch["pooled"].shape, generator=generator)
+    share = settings.token_dropout * torch.rand(len(mask), 1, generator=generator).square()
+    kept = torch.rand(mask.shape, generator=generator) >= share
+    kept[:, 0] = True
+    mask = mask & kept
+    dropped = torch.rand(len(mask), generator=generator) < settings.text_dropout
+    return without_text(Sentences(tokens * mask[..., None], mask, pooled), dropped)
 
 
 if __name__ == "__main__":

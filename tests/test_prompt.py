@@ -21,6 +21,7 @@ from avatar.drivers.prompt_net import (
     TRACKS,
     UNITS,
     WINDOW,
+    MeanConfig,
     PromptConfig,
     PromptNet,
     curves_of,
@@ -43,7 +44,7 @@ HOP = WINDOW - CONTEXT
 def net() -> PromptNet:
     """A tiny net with random weights where it starts with zeros."""
     torch.manual_seed(0)
-    made = PromptNet(PromptConfig(dit=dit_config(32)))
+    made = PromptNet(PromptConfig(mean=MeanConfig(width=32), dit=dit_config(32)))
     for layer in made.modules():
         if isinstance(layer, Modulation | FinalLayer):
             for parameter in layer.parameters():
@@ -74,6 +75,20 @@ def test_a_window_is_one_euler_run_with_guidance(net: PromptNet, two: Sentences)
     guided = 1.5 * clean[0] - 0.5 * clean[1]
     expected = guided[:, :52, 0, 0].T.numpy() * net.deviation.numpy()
     np.testing.assert_allclose(made, expected, atol=1e-5)
+
+
+def test_an_untrained_net_makes_the_mean_motion(two: Sentences) -> None:
+    """A frame between the middles of two groups of four is between their means."""
+    torch.manual_seed(0)
+    made = PromptNet(PromptConfig(mean=MeanConfig(width=32), dit=dit_config(32))).eval()
+    x, when = torch.randn(2, len(TRACKS), WINDOW, 1, 1), torch.tensor([[0.0, 5.0], [6.72, 9.0]])
+    with torch.no_grad():
+        clean = made(x, torch.zeros(2), two, torch.zeros_like(x), torch.zeros_like(x[:, :1]), when)[..., 0, 0]
+        mean = made.mean(two, when)
+    torch.testing.assert_close(clean[..., 0], mean[..., 0])
+    torch.testing.assert_close(
+        clean[..., 4], 0.375 * mean[..., 0] + 0.625 * mean[..., 1]
+    )  # 2.5 of 4 frames on
 
 
 def test_padding_says_nothing(net: PromptNet, two: Sentences) -> None:
