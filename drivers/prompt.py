@@ -25,9 +25,9 @@ from torch import Tensor
 from avatar.backbone import flow
 from avatar.backbone.checkpoint import load
 from avatar.drivers.curves import CURVES
-from avatar.drivers.expression import REGION_CURVES, ExpressionSignal
+from avatar.drivers.expression import PART_CURVES, ExpressionSignal
 from avatar.drivers.head import HeadSignal
-from avatar.drivers.mix import add_expression
+from avatar.drivers.mix import add_expressions
 from avatar.drivers.motion import smoothstep
 from avatar.drivers.prompt_net import (
     CONTEXT,
@@ -69,7 +69,7 @@ class PromptSignal(Signal):
     KIND: ClassVar[str] = "prompt"
     SHAPES: ClassVar[Mapping[str, tuple[int, ...]]] = {"curves": (len(CURVES),), "head": (6,), "sway": (1,)}
     ELEMENTS: ClassVar[Mapping[str, Mapping[str, Sequence[int]]]] = {
-        "curves": REGION_CURVES,
+        "curves": PART_CURVES,
         "head": {"head": range(6)},
         "sway": {"head": range(1)},
     }
@@ -99,7 +99,7 @@ class PromptSignal(Signal):
 
 
 def add_prompt(
-    curves: Array, head: Array, signal: PromptSignal, rest: Array, speaks: bool
+    curves: Array, head: Array, signal: PromptSignal, rest: Array, speech: Array
 ) -> tuple[Array, Array]:
     """Curves (T, 52) and head (T, 6) with a prompt's motion added that has as many frames.
 
@@ -107,9 +107,9 @@ def add_prompt(
         curves, head: what moves the face without it; the head holds the idle sway alone.
         signal: at the frames' times.
         rest: the curves that leave the reference as it is, (52,).
-        speaks: whether `curves` holds speech.
+        speech: share of the mouth that is the speech's, (T,) in [0, 1].
     """
-    curves = add_expression(curves, signal.expression, np.zeros_like(rest), rest, speaks)
+    curves = add_expressions(curves, [signal.expression], np.zeros_like(rest), rest, speech)
     if "head" in signal.mask:
         strength = signal.strength[:, None]
         head = head * np.maximum(1 + strength * signal.sway, 0) + strength * signal.head

@@ -179,31 +179,34 @@ def base(frames: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return curves, rng.normal(0, 0.02, (frames, 6)).astype(np.float32), np.zeros(52, np.float32)
 
 
-@pytest.mark.parametrize("speaks", [True, False])
-def test_at_strength_0_nothing_changes_to_the_bit(speaks: bool) -> None:
+SPEECH, SILENCE = np.ones(6, np.float32), np.zeros(6, np.float32)
+
+
+@pytest.mark.parametrize("speech", [SPEECH, SILENCE])
+def test_at_strength_0_nothing_changes_to_the_bit(speech: np.ndarray) -> None:
     curves, head, rest = base()
-    got = add_prompt(curves, head, made_signal().scaled(0), rest, speaks)
+    got = add_prompt(curves, head, made_signal().scaled(0), rest, speech)
     assert np.array_equal(got[0], curves) and np.array_equal(got[1], head)
 
 
 def test_speech_keeps_the_mouth() -> None:
     curves, head, rest = base()
     signal = made_signal()
-    got = add_prompt(curves, head, signal, rest, speaks=True)[0]
+    got = add_prompt(curves, head, signal, rest, SPEECH)[0]
     shape = sorted(set(MOUTH) - set(BESIDE_SPEECH))
     assert np.array_equal(got[:, shape], curves[:, shape])
     smile, jaw = INDEX["mouthSmileLeft"], INDEX["jawOpen"]
     np.testing.assert_allclose(got[:, smile], curves[:, smile] + signal.curves[:, smile], atol=1e-6)
-    silent = add_prompt(curves, head, signal, rest, speaks=False)[0]
+    silent = add_prompt(curves, head, signal, rest, SILENCE)[0]
     np.testing.assert_allclose(silent[:, jaw], curves[:, jaw] + signal.curves[:, jaw], atol=1e-6)
 
 
 def test_the_head_is_added_to_the_sway_that_is_left() -> None:
     curves, head, rest = base()
     signal = made_signal()
-    half = add_prompt(curves, head, signal.scaled(0.5), rest, True)[1]
+    half = add_prompt(curves, head, signal.scaled(0.5), rest, SPEECH)[1]
     np.testing.assert_allclose(half, 0.75 * head + 0.5 * signal.head, atol=1e-6)  # 1 + 0.5 x -0.5 of the sway
-    masked = add_prompt(curves, head, signal.masked("eyes"), rest, True)[1]
+    masked = add_prompt(curves, head, signal.masked("eyes"), rest, SPEECH)[1]
     assert np.array_equal(masked, head)
 
 
