@@ -30,6 +30,7 @@ RATE = Fraction(25, 2)  # Hz, of the tracks
 WINDOW = 96  # frames, 7.68 s
 CONTEXT = 12  # frames that a window shares with the one before
 PATCH = 4  # frames of a token
+PAIR = 2  # frames of a value of the mean motion
 LONGEST = 20.0  # s, times beyond are the same to the net
 POOLED_GAIN = CHANNELS**0.5  # pooled text is of length one; as large as the tokens, it is learnt sooner
 TOKEN_GAIN = 2.0  # the tokens' deviation is one half
@@ -99,10 +100,10 @@ class MeanMotion(nn.Module):
         self.keys, self.values = nn.Linear(width, width), nn.Linear(width, 2 * width)
         self.when = ScalarEmbedder(width, 2)
         self.read = nn.Linear(CHANNELS + 3 * width, 2 * width)
-        self.out = nn.Linear(2 * width, len(TRACKS) * WINDOW // PATCH)
+        self.out = nn.Linear(2 * width, len(TRACKS) * WINDOW // PAIR)
 
     def forward(self, text: Sentences, when: Tensor) -> Tensor:
-        """Tracks (B, C, T / 4) of prompts, four frames in one; `when` as in `PromptNet`."""
+        """Tracks (B, C, T / 2) of prompts, two frames in one; `when` as in `PromptNet`."""
         start = TIME_SCALE * (when / LONGEST).clamp(0, 1)
         tokens = self.refine(TOKEN_GAIN * text.tokens, start[:, 0], text.mask)
         count = self.config.queries

@@ -12,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avatar.drivers.motion import smoothstep
-from avatar.drivers.prompt_net import FACE, TRACK, TRACKS
+from avatar.drivers.prompt_net import CONTEXT, FACE, RATE, TRACK, TRACKS, WINDOW
 from avatar.recipes.moves import MOOD_NAMES, MOVES, Motion, Move, Plan, touched
 
 Array = NDArray[np.float32]
 Rng = np.random.Generator
 
+HOP = (WINDOW - CONTEXT) / float(RATE)  # s from window to window
+LONGEST_STEP = 3.8  # s
+REST = 0.6  # s between bouts, at least
 SIZES = {"small": 0.5, "usual": 1.0, "large": 1.4}
 SPEEDS = {"slow": 2.6, "usual": 1.0, "fast": 0.45}  # factors of the time that a move takes
 FURTHEST = {"yaw": 0.34, "pitch": 0.24, "roll": 0.22, "away": 0.7, "sway": 1.0}  # others: 1
@@ -66,14 +69,15 @@ def _draw_step(rng: Rng) -> tuple[Move, ...]:
 def act(plan: Plan, seconds: float, time: NDArray[np.float64], rng: np.random.Generator) -> Array:
     """Tracks (T, C) of a plan at rising times from its start, in a video of so many seconds.
 
-    Steps share out the video, but none waits longer than five seconds for the one before; what swings
-    goes on to the end in the last step, in bouts, and before that until the next one.
+    Steps share out the video, but none waits longer than `LONGEST_STEP` for the one before; what swings goes
+    on to the end in the last step, in bouts, and before that until the next one. When things happen is left
+    to chance by no more than a fraction of a nod, or the mean of all nods would be none.
     """
     tracks = np.zeros((len(time), len(TRACKS)))
-    slot = min(seconds / max(1, len(plan)), rng.uniform(2.6, 5.0))
+    slot = min(seconds / max(1, len(plan)), LONGEST_STEP)
     for number, step in enumerate(plan):
         last = number == len(plan) - 1
-        start = number * slot + rng.uniform(0.1, 0.4)
+        start = number * slot + rng.uniform(0.18, 0.34)
         stop = math.inf if last else (number + 1) * slot + 0.1
         _step(tracks, step, time, start, stop, slot if len(plan) > 1 else seconds, rng)
     return tracks.astype(np.float32)
@@ -102,7 +106,7 @@ def _step(
         column = tracks[:, TRACK[name]]
         column += (target - column) * smoothstep((time - start) / ramp)
     for move in step:
-        motion, pace = MOVES[move.name], SPEEDS[move.speed] * rng.uniform(0.9, 1.1)
+        motion, pace = MOVES[move.name], SPEEDS[move.speed]
         if motion.kind == "hold":
             continue
         size = SIZES[move.size] if "Blink" not in next(iter(motion.targets)) else 1.0
@@ -130,18 +134,18 @@ def _pulse(since: NDArray[np.float64], ramp: float, stay: float) -> NDArray[np.f
 def _swings(
     since: NDArray[np.float64], motion: Motion, pace: float, stop: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Bouts of two to four turns with short rests, until `stop`."""
+    """Bouts of up to three turns with rests between, until `stop`; their cycle divides `HOP`, so that they go
+    on in later windows as in the first."""
     period = motion.seconds * (0.5 + 0.5 * pace)
+    turns = min(3, max(1, math.floor((HOP - REST) / period)))
+    cycle = HOP / max(1, math.floor(HOP / (turns * period + REST)))
     share = np.zeros_like(since)
-    at = 0.0
-    while at < min(stop, since[-1]):
-        turns = int(rng.integers(2, 5))
-        turns = max(1, min(turns, math.floor((stop - at) / period))) if math.isfinite(stop) else turns
-        phase = (since - at) / period
-        inside = (phase >= 0) & (phase < turns)
+    for at in np.arange(0, min(stop, since[-1]), cycle):
+        start = max(0.0, at + rng.uniform(-0.06, 0.06))
+        phase = (since - start) / period
+        count = turns if math.isinf(stop) else min(turns, max(1, math.floor((stop - start) / period)))
         wave = (1 - np.cos(2 * np.pi * phase)) / 2
         if motion.kind == "shake":
-            wave = np.sin(2 * np.pi * phase) * smoothstep(phase) * smoothstep(turns - phase)
-        share += np.where(inside, wave, 0)
-        at += turns * period + rng.uniform(0.4, 1.4)
+            wave = np.sin(2 * np.pi * phase) * smoothstep(phase) * smoothstep(count - phase)
+        share += np.where((phase >= 0) & (phase < count), wave, 0)
     return share

@@ -29,7 +29,7 @@ from avatar.drivers.prompt import SHIFT, PromptDriver
 from avatar.drivers.prompt_net import (
     CONTEXT,
     FACE,
-    PATCH,
+    PAIR,
     POOLED_GAIN,
     RATE,
     TRACKS,
@@ -46,13 +46,12 @@ from avatar.errors import UserError
 from avatar.recipes import prompt_judge
 from avatar.recipes.captions import caption, mirrored
 from avatar.recipes.moves import Plan
-from avatar.recipes.plans import act, draw_plan
+from avatar.recipes.plans import HOP, act, draw_plan
 from avatar.recipes.settings import Settings, read_settings
 from avatar.recipes.training import Batch, Losses, train
 
 Array = NDArray[np.float32]
 
-HOP = (WINDOW - CONTEXT) / float(RATE)  # s from window to window
 MOST_HOPS = 3  # windows beyond begin at a time that is the same to the net
 CHUNK = 256  # captions encoded at once
 BUCKETS = 8  # of captions of about the same length; a batch is from one, which saves padding
@@ -226,7 +225,7 @@ def _train_mean(settings: PromptSettings, encoder: SentenceEncoder) -> list[floa
     weight = track_weights(settings)[..., 0]
 
     def loss(net: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
-        clean = F.avg_pool1d(batch["clean"][..., 0, 0], PATCH)
+        clean = F.avg_pool1d(batch["clean"][..., 0, 0], PAIR)
         made = net(text_of(batch, settings, generator), batch["when"]).float()
         error = (weight * (made - clean).square()).mean()
         return {"loss": error, "share": error / (weight * clean.square()).mean()}

@@ -78,7 +78,7 @@ def test_a_window_is_one_euler_run_with_guidance(net: PromptNet, two: Sentences)
 
 
 def test_an_untrained_net_makes_the_mean_motion(two: Sentences) -> None:
-    """A frame between the middles of two groups of four is between their means."""
+    """A frame between the middles of two pairs is between their means."""
     torch.manual_seed(0)
     made = PromptNet(PromptConfig(mean=MeanConfig(width=32), dit=dit_config(32))).eval()
     x, when = torch.randn(2, len(TRACKS), WINDOW, 1, 1), torch.tensor([[0.0, 5.0], [6.72, 9.0]])
@@ -86,9 +86,8 @@ def test_an_untrained_net_makes_the_mean_motion(two: Sentences) -> None:
         clean = made(x, torch.zeros(2), two, torch.zeros_like(x), torch.zeros_like(x[:, :1]), when)[..., 0, 0]
         mean = made.mean(two, when)
     torch.testing.assert_close(clean[..., 0], mean[..., 0])
-    torch.testing.assert_close(
-        clean[..., 4], 0.375 * mean[..., 0] + 0.625 * mean[..., 1]
-    )  # 2.5 of 4 frames on
+    # The middle of frame 2 is 2.5 / 2 - 0.5 = 0.75 pairs after that of the first pair.
+    torch.testing.assert_close(clean[..., 2], 0.25 * mean[..., 0] + 0.75 * mean[..., 1])
 
 
 def test_padding_says_nothing(net: PromptNet, two: Sentences) -> None:
