@@ -114,9 +114,9 @@ def test_strength_over_steps_is_of_the_net_alone(animator: Animator, face: Path,
     assert not np.array_equal(half, never) and np.abs(never.astype(int) - two).mean() < 2  # lips still move
 
 
-def test_steps_of_a_signal_that_no_adapter_hears_are_refused(animator: Animator, face: Path) -> None:
+def test_steps_of_a_mood_which_the_net_does_not_hear_are_refused(animator: Animator, face: Path) -> None:
     mood = ExpressionSignal.of_mood("sad").over_steps((0, 1), (1, 0))
-    with pytest.raises(UserError, match="expression signal has strengths over steps, but no adapter"):
+    with pytest.raises(UserError, match="a mood has no strengths over steps"):
         animator.session(face, signals=[mood], options=DriveOptions(seconds=1))
 
 
