@@ -183,7 +183,7 @@ def find_joints(frames: Iterable[Picture8], fps: Fraction, name: str) -> PoseSig
             yield frame
 
     found = follow(measured(), BlazePose(), float(fps), name=name)
-    return PoseSignal(fps=fps, keypoints=found.keypoints, scores=found.scores, size=size)
+    return PoseSignal(fps=fps, keypoints=found.keypoints[..., :2], scores=found.scores, size=size)
 
 
 def gather_joints(reference: Path, pose: Path) -> Joints:

@@ -239,6 +239,19 @@ class PatchEmbed(nn.Module):
         return self.proj(x).flatten(2).transpose(1, 2)
 
 
+def init_weights(net: nn.Module) -> None:
+    """Xavier everywhere; zero where a block or the net must start as the identity or as zero."""
+    for module in net.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for module in net.modules():
+        if isinstance(module, Modulation | FinalLayer):
+            for parameter in module.parameters():
+                nn.init.zeros_(parameter)
+
+
 class DiT(nn.Module):
     """Predicts from noisy latents, their time and their conditions; what it predicts is the caller's choice.
 
@@ -268,19 +281,7 @@ class DiT(nn.Module):
         self.double_blocks = nn.ModuleList(DoubleBlock(config) for _ in range(config.double_blocks))
         self.single_blocks = nn.ModuleList(SingleBlock(config) for _ in range(config.single_blocks))
         self.final_layer = FinalLayer(hidden, config.out_channels * prod(config.patch))
-        self._init_weights()
-
-    def _init_weights(self) -> None:
-        """Xavier everywhere; zero where a block or the net must start as the identity or as zero."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for module in self.modules():
-            if isinstance(module, Modulation | FinalLayer):
-                for parameter in module.parameters():
-                    nn.init.zeros_(parameter)
+        init_weights(self)
 
     def forward(
         self,

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avatar.backbone.attention import Rotation, attention, norm_rope, rope_frequencies
-from avatar.backbone.dit import TIME_SCALE, Attend, DiTConfig, FinalLayer, HeadNorm, SingleBlock
+from avatar.backbone.dit import TIME_SCALE, Attend, DiTConfig, FinalLayer, HeadNorm, SingleBlock, init_weights
 from avatar.backbone.embed import MLP, PooledEmbedder, ScalarEmbedder
 from avatar.backbone.modulation import Modulation
 
@@ -191,18 +191,7 @@ class V2A(nn.Module):
         )
         self.single_blocks = nn.ModuleList(SingleBlock(blocks) for _ in range(config.single_blocks))
         self.final_layer = FinalLayer(hidden, config.channels)
-        self._init_weights()
-
-    def _init_weights(self) -> None:
-        """Xavier everywhere; zero where a block or the net must start as the identity or as zero."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-        for module in self.modules():
-            if isinstance(module, Modulation | FinalLayer):
-                for parameter in module.parameters():
-                    nn.init.zeros_(parameter)
+        init_weights(self)
 
     def forward(
         self,

@@ -120,20 +120,20 @@ class ExpressionReader:
         self.net = load(ExpressionNet, weights or SHIPPED)
         self.basis = FaceBasis.load()
 
-    @torch.no_grad()
     def __call__(self, points: Array) -> Array:
-        """Curves (T, 52) of landmarks (T, 478, 3) in px; those of brows and lids are about their median."""
+        """Curves (T, 52) of landmarks (T, 478, 3) in px."""
+        return self.read(points)[1]
+
+    @torch.no_grad()
+    def read(self, points: Array) -> tuple[Array, Array]:
+        """Codes (T, 48) and curves (T, 52) of landmarks (T, 478, 3) in px; the curves of brows and lids are
+        about their median."""
         ahead = facing(points, self.basis)
-        curves = self.net(torch.from_numpy(ahead))[1].numpy()
+        codes, curves = (found.numpy() for found in self.net(torch.from_numpy(ahead)))
         curves[:, list(curve_indices("browDown"))] = 0
         curves[:, list(LIFT)] = self._brow_lift(ahead)[:, None]
         self._set_lids(curves, ahead)
-        return curves
-
-    @torch.no_grad()
-    def codes(self, points: Array) -> Array:
-        """Codes (T, code) of landmarks (T, 478, 3) in px."""
-        return self.net.encode(torch.from_numpy(facing(points, self.basis))).numpy()
+        return codes, curves
 
     def _set_lids(self, curves: Array, ahead: Array) -> None:
         """Blink and widening of each eye, in place, such that all curves together open it as far as the mesh
@@ -188,8 +188,8 @@ def read_expression(
     def look() -> ExpressionSignal:
         frames = iter([read_image(path)]) if photo else read_video(path)
         points = held(follow(track(frames, count), face, str(path)), fps, str(path))
-        read = ExpressionReader()
-        return ExpressionSignal(fps=fps, curves=read(points), codes=read.codes(points))
+        codes, curves = ExpressionReader().read(points)
+        return ExpressionSignal(fps=fps, curves=curves, codes=codes)
 
     net = hashlib.sha256(SHIPPED.read_bytes()).hexdigest()
     return cached(ExpressionSignal, path, {"net": net, "reader": READER, "face": face}, look)

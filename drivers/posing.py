@@ -16,10 +16,8 @@ from avatar.drivers.skeleton import INDEX, LEFT_HAND, RIGHT_HAND, SEEN
 
 Array = NDArray[np.float32]
 
-CALM = (
-    2.0,
-    10.0,
-)  # Hz and Hz per shoulder width a second: what rests is stilled, what moves is not held back
+# Hz, and Hz per shoulder width a second: what rests is stilled, what moves is not held back.
+CALM = (2.0, 10.0)
 
 
 def posed_points(pose: PoseSignal, reference: Array) -> Array:

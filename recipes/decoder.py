@@ -7,7 +7,6 @@ generator makes of the driven reference.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from avatar.errors import UserError
 from avatar.model import Generator, Strengths
 from avatar.presets import PRESETS
 from avatar.recipes.generator import conditions, unheard
-from avatar.recipes.settings import Settings, read_settings
+from avatar.recipes.settings import Settings, read_settings, run
 from avatar.recipes.shards import seeds
 from avatar.recipes.sitters import response_probe
 from avatar.recipes.training import Batch, Losses, train
@@ -229,7 +228,4 @@ def main(words: list[str]) -> list[float]:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"avatar: {error}")
+    run(main)

@@ -13,7 +13,6 @@ the lids' motion that the face mesh shows.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +28,7 @@ from avatar.drivers.curves import CURVES, curve_indices
 from avatar.drivers.expression_net import ExpressionConfig, ExpressionNet, facing
 from avatar.drivers.mesh import LEFT_EYE, RIGHT_EYE, FaceBasis, eye_opening
 from avatar.errors import UserError
-from avatar.recipes.settings import Settings, read_settings
+from avatar.recipes.settings import Settings, read_settings, run
 from avatar.recipes.shards import seeds
 from avatar.recipes.training import Batch, Losses, train
 
@@ -182,7 +181,4 @@ def main(words: list[str]) -> list[float]:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"avatar: {error}")
+    run(main)

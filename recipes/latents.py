@@ -112,7 +112,7 @@ class Watcher:
             pose = self.vae.encode(shown)[0]
         points = load_file(self.meshes / f"mesh-{seed}.safetensors")["points"]
         seen = bool(np.isfinite(points).all())
-        codes = torch.from_numpy(self.reader.codes(points if seen else target))
+        codes = torch.from_numpy(self.reader.read(points if seen else target)[0])
         return {
             "pose": pose.half().numpy(),
             "codes": group(codes, True).half().numpy(),

@@ -3,7 +3,8 @@ are refused."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -78,3 +79,11 @@ def read_settings(kind: type[SettingsType], recipe: str, words: Sequence[str]) -
         raise UserError(
             f"{'.'.join(map(str, first['loc']))}: recipe {recipe}: {first['msg'].lower()}"
         ) from error
+
+
+def run(main: Callable[[list[str]], object]) -> None:
+    """A recipe as a program: its `main` gets the words of the command line; a user's mistake is one line."""
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"avatar: {error}")

@@ -7,7 +7,6 @@ It judges generated sounds, so it never hears any in training. Shape legend: B b
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,8 +16,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from avatar.backbone.mel import log_mel
-from avatar.errors import UserError
-from avatar.recipes.settings import Settings, read_settings
+from avatar.recipes.settings import Settings, read_settings, run
 from avatar.recipes.sounding import CLASSES
 from avatar.recipes.soundtrack_data import KIND, read_facts
 from avatar.recipes.soundtrack_sounds import MEL, SoundReader
@@ -101,7 +99,4 @@ def main(words: list[str]) -> list[float]:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"avatar: {error}")
+    run(main)

@@ -8,7 +8,6 @@ visible blows.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from avatar.backbone.checkpoint import load
 from avatar.backbone.vae import CausalVAE
 from avatar.drivers.sight import look
 from avatar.errors import UserError
-from avatar.recipes.settings import read_settings
+from avatar.recipes.settings import read_settings, run
 from avatar.recipes.shards import write
 from avatar.recipes.sounding import Scene, make
 
@@ -79,7 +78,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"avatar: {error}")
+    run(main)

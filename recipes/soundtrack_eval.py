@@ -10,7 +10,6 @@ can reach. Choice: with nothing to be seen, how often the prompt's class of two 
 from __future__ import annotations
 
 import json
-import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -31,7 +30,7 @@ from avatar.drivers.sight import Seen
 from avatar.drivers.text import SentenceEncoder
 from avatar.errors import UserError
 from avatar.recipes.onsets import matched, onsets
-from avatar.recipes.settings import read_settings
+from avatar.recipes.settings import read_settings, run
 from avatar.recipes.shards import seeds
 from avatar.recipes.sounding import CLASSES, FRAMES
 from avatar.recipes.soundtrack_classifier import SoundClassifier
@@ -194,7 +193,4 @@ def main(words: list[str]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"avatar: {error}")
+    run(main)

@@ -7,7 +7,6 @@ captions the token states `text` (3, 32, 384) with `mask` (3, 32) of the sentenc
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import torch
@@ -21,7 +20,7 @@ from avatar.backbone.mel import log_mel
 from avatar.backbone.mel_vae import MelVAE
 from avatar.drivers.text import SentenceEncoder
 from avatar.errors import UserError
-from avatar.recipes.settings import read_settings
+from avatar.recipes.settings import read_settings, run
 from avatar.recipes.shards import seeds, write
 from avatar.recipes.soundtrack_data import KIND as SCENE
 from avatar.recipes.soundtrack_data import read_facts
@@ -72,7 +71,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"avatar: {error}")
+    run(main)

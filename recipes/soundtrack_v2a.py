@@ -8,7 +8,6 @@ what the net takes from the picture.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 
 import numpy as np
@@ -21,7 +20,7 @@ from avatar.backbone import flow
 from avatar.backbone.v2a import V2A, Sight, Text
 from avatar.drivers.sight import Seen
 from avatar.errors import UserError
-from avatar.recipes.settings import Settings, read_settings
+from avatar.recipes.settings import Settings, read_settings, run
 from avatar.recipes.shards import seeds
 from avatar.recipes.soundtrack_latents import KIND
 from avatar.recipes.training import Batch, Losses, train
@@ -125,7 +124,4 @@ def main(words: list[str]) -> list[float]:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"avatar: {error}")
+    run(main)

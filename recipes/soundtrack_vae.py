@@ -6,16 +6,13 @@ The loss is the L1 of log-mel values plus the divergence of the latents from a s
 
 from __future__ import annotations
 
-import sys
-
 import torch
 from pydantic import PositiveInt
 from torch import nn
 
 from avatar.backbone.mel import log_mel
 from avatar.backbone.mel_vae import MelVAE, kl_divergence
-from avatar.errors import UserError
-from avatar.recipes.settings import Settings, read_settings
+from avatar.recipes.settings import Settings, read_settings, run
 from avatar.recipes.soundtrack_sounds import MEL, SoundReader
 from avatar.recipes.training import Batch, Losses, train
 from avatar.soundtrack_presets import PRESETS
@@ -57,7 +54,4 @@ def main(words: list[str]) -> list[float]:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"avatar: {error}")
+    run(main)

@@ -9,7 +9,6 @@ generator's terms, and the generator's sound is held still inside theirs. The ge
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 import torch
@@ -28,8 +27,7 @@ from avatar.backbone.hifigan import (
     feature_loss,
 )
 from avatar.backbone.mel import MelConfig, log_mel
-from avatar.errors import UserError
-from avatar.recipes.settings import Settings, read_settings
+from avatar.recipes.settings import Settings, read_settings, run
 from avatar.recipes.soundtrack_sounds import MEL, SoundReader
 from avatar.recipes.training import Batch, Losses, train
 from avatar.soundtrack_presets import PRESETS
@@ -147,7 +145,4 @@ def main(words: list[str]) -> list[float]:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"avatar: {error}")
+    run(main)

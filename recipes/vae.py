@@ -7,7 +7,6 @@ that fast motion is seen.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from avatar.backbone.vae import CausalVAE
 from avatar.errors import UserError
 from avatar.presets import PRESETS
-from avatar.recipes.settings import Settings, read_settings
+from avatar.recipes.settings import Settings, read_settings, run
 from avatar.recipes.shards import seeds
 from avatar.recipes.training import Batch, Losses, train
 
@@ -104,7 +103,4 @@ def main(words: list[str]) -> list[float]:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"avatar: {error}")
+    run(main)

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
-from avatar import ffmpeg
+from avatar import Animator, ffmpeg
+
+EXAMPLE = Path(__file__).parents[1] / "docs" / "example"
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +75,21 @@ def convert(source: Path, target: Path, *options: str) -> Path:
 @pytest.fixture(scope="session")
 def speech() -> Path:
     """The example recording, 5.3 s."""
-    return Path(__file__).parents[1] / "docs" / "example" / "talk.wav"
+    return EXAMPLE / "talk.wav"
+
+
+@pytest.fixture(scope="session")
+def face(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example picture at 256 px."""
+    path = tmp_path_factory.mktemp("face") / "face.png"
+    with Image.open(EXAMPLE / "face.png") as picture:
+        picture.convert("RGB").resize((256, 256), Image.Resampling.LANCZOS).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def animator() -> Animator:
+    return Animator.from_pretrained("mini", device="cpu")
 
 
 @pytest.fixture(scope="session")

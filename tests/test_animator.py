@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import tone, write_wav
+from conftest import EXAMPLE, tone, write_wav
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -22,25 +22,10 @@ from avatar.media import read_audio, read_image
 from avatar.voice import LISTEN
 from avatar.watch import FaceTracker
 
-EXAMPLE = Path(__file__).parents[1] / "docs" / "example"
 LARGE = EXAMPLE / "face.png"  # 110 px from forehead to chin: the face mesh sees closed lips well
 RATE = 16_000
 
 Frames = NDArray[np.uint8]
-
-
-@pytest.fixture(scope="module")
-def animator() -> Animator:
-    return Animator.from_pretrained("mini", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def face(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example picture at 256 px."""
-    path = tmp_path_factory.mktemp("face") / "face.png"
-    with Image.open(EXAMPLE / "face.png") as picture:
-        picture.convert("RGB").resize((256, 256), Image.Resampling.LANCZOS).save(path)
-    return path
 
 
 @pytest.fixture(scope="module")

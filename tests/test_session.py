@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import tone, write_wav
+from conftest import EXAMPLE, tone, write_wav
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -16,25 +16,10 @@ from avatar.drivers.curves import INDEX
 from avatar.media import read_image
 from avatar.options import DriveOptions
 
-EXAMPLE = Path(__file__).parents[1] / "docs" / "example"
 TALK = EXAMPLE / "talk.wav"
 RATE, JAW = 16_000, INDEX["jawOpen"]
 
 Frames = NDArray[np.uint8]
-
-
-@pytest.fixture(scope="module")
-def animator() -> Animator:
-    return Animator.from_pretrained("mini", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def face(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example picture at 256 px."""
-    path = tmp_path_factory.mktemp("face") / "face.png"
-    with Image.open(EXAMPLE / "face.png") as picture:
-        picture.convert("RGB").resize((256, 256), Image.Resampling.LANCZOS).save(path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +99,9 @@ def test_strength_over_steps_is_of_the_net_alone(animator: Animator, face: Path,
     assert not np.array_equal(half, never) and np.abs(never.astype(int) - two).mean() < 2  # lips still move
 
 
-def test_steps_of_a_signal_that_no_adapter_hears_are_refused(animator: Animator, face: Path) -> None:
+def test_steps_of_a_mood_which_the_net_does_not_hear_are_refused(animator: Animator, face: Path) -> None:
     mood = ExpressionSignal.of_mood("sad").over_steps((0, 1), (1, 0))
-    with pytest.raises(UserError, match="expression signal has strengths over steps, but no adapter"):
+    with pytest.raises(UserError, match="a mood has no strengths over steps"):
         animator.session(face, signals=[mood], options=DriveOptions(seconds=1))
 
 
