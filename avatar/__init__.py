@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from avatar.drivers.audio_signal import AudioSignal
     from avatar.drivers.expression import ExpressionSignal
     from avatar.drivers.pose import PoseSignal
+    from avatar.drivers.prompt import Prompt, PromptSignal
     from avatar.soundtrack import Score, Soundtrack
 
 if find_spec("avatar.backbone") is None:
@@ -29,6 +30,8 @@ __all__ = [
     "Clip",
     "ExpressionSignal",
     "PoseSignal",
+    "Prompt",
+    "PromptSignal",
     "Score",
     "Soundtrack",
     "UserError",
@@ -41,6 +44,8 @@ LAZY = {
     "Clip": "avatar.animator",
     "ExpressionSignal": "avatar.drivers.expression",
     "PoseSignal": "avatar.drivers.pose",
+    "Prompt": "avatar.drivers.prompt",
+    "PromptSignal": "avatar.drivers.prompt",
     "Score": "avatar.soundtrack",
     "Soundtrack": "avatar.soundtrack",
 }

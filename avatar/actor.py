@@ -12,6 +12,7 @@ from avatar.drivers.audio_signal import AudioSignal, Recording
 from avatar.drivers.expression import ExpressionSignal
 from avatar.drivers.face import Face, extract, head_crop
 from avatar.drivers.pose import PoseSignal
+from avatar.drivers.prompt import Prompt, PromptSignal
 from avatar.drivers.retarget import retarget
 from avatar.drivers.speech import SpeechDriver
 from avatar.inputs import Driver
@@ -62,27 +63,43 @@ class Actor:
         sounds = [sound for sound in sounds if sound.strength.any()]  # at strength 0 it is as if not there
         self.voice = Voice(sounds, options.fps, frames) if sounds else None
         landmarks = face.landmarks * (self.compositor.crop.side / crop.side)
-        moving = [
-            signal
-            for signal in signals
-            if isinstance(signal, PoseSignal) and signal.mask & MOVED and signal.strength.any()
-        ]
-        if moving:
+        moving = [signal for signal in signals if isinstance(signal, PoseSignal) and signal.mask & MOVED]
+        moving = [signal for signal in moving if signal.strength.any()]
+        prompts = [signal for signal in map(self._spoken, signals) if isinstance(signal, PromptSignal)]
+        turning = [signal for signal in prompts if "head" in signal.mask and signal.strength.any()]
+        if moving or turning:
             reference = reference_pose(self.compositor.photo, landmarks)
             moving = [retarget(signal, reference) for signal in moving]
         self.mixer = Mixer(
             self.renderer.driven.mesh,
-            [*(signal for signal in signals if isinstance(signal, ExpressionSignal)), *moving],
+            [*(signal for signal in signals if isinstance(signal, ExpressionSignal)), *moving, *prompts],
             fps=options.fps,
             frames=frames,
             when_short=options.when_short,
             whole=True,
         )
         self.body: WholeBody | None = None
-        if moving:
+        if moving or turning:
             poses = [fitted(signal, options.fps, frames, options.when_short) for signal in moving]
+            heads = [
+                *self.mixer.heads,
+                *(signal.pose for signal in self.mixer.prompts if "head" in signal.mask),
+            ]
             mesh = self.renderer.driven.mesh
-            self.body = WholeBody(self.compositor, landmarks, mesh, CROP, reference, poses, self.mixer.heads)
+            self.body = WholeBody(self.compositor, landmarks, mesh, CROP, reference, poses, heads)
+
+    def _spoken(self, signal: Driver) -> Driver:
+        """The signal; a prompt's words made one."""
+        if not isinstance(signal, Prompt) or signal.level == 0:
+            return signal
+        options = self.options
+        return signal.signal(
+            self.frames,
+            options.fps,
+            negative=options.negative_prompt,
+            guidance=options.prompt_guidance,
+            seed=options.seed,
+        )
 
     def __iter__(self) -> Iterator[Frame]:
         options = self.options

@@ -82,6 +82,7 @@ class Animator:
         *,
         pose: Drivers = None,
         expression: Drivers = None,
+        prompt: Drivers = None,
         signals: Iterable[Driver] = (),
     ) -> DriveSession:
         """Everything that can be wrong with the inputs is found here; iterating the session makes the frames.
@@ -96,12 +97,13 @@ class Animator:
             pose: moves the head: a signal, a video or a signals file.
             expression: moves the face: a signal, a video, a signals file or a word of
                 `avatar.drivers.expression.MOODS`.
+            prompt: moves face and head by words, such as "she smiles and slowly turns to the left".
             signals: of any kinds; who moves what is said in `avatar.drivers.mix`.
 
         Raises:
             UserError: a file cannot be used, no face fits; the message names it.
         """
-        given = read_drivers({"audio": audio, "pose": pose, "expression": expression})
+        given = read_drivers({"audio": audio, "pose": pose, "expression": expression, "prompt": prompt})
         every = [*given, *check_drivers(signals)]
         return DriveSession(self.nets, self.speech, Path(ref), every, options or DriveOptions())
 
@@ -112,12 +114,14 @@ class Animator:
         *,
         pose: Drivers = None,
         expression: Drivers = None,
+        prompt: Drivers = None,
         signals: Iterable[Driver] = (),
         **options: Any,
     ) -> Iterator[Pixels]:
         """Frames (H, W, 3) as they are made; drivers as in `session`, options as in `DriveOptions`."""
         asked = DriveOptions(**options)
-        yield from self.session(ref, audio, asked, pose=pose, expression=expression, signals=signals)
+        drivers = {"pose": pose, "expression": expression, "prompt": prompt}
+        yield from self.session(ref, audio, asked, signals=signals, **drivers)
 
     def drive(
         self,
@@ -126,13 +130,15 @@ class Animator:
         *,
         pose: Drivers = None,
         expression: Drivers = None,
+        prompt: Drivers = None,
         signals: Iterable[Driver] = (),
         **options: Any,
     ) -> Clip:
         """The video as a clip, made when it is saved or iterated; drivers as in `session`, options as in
         `DriveOptions`."""
         asked = DriveOptions(**options)
-        return Clip(self.session(ref, audio, asked, pose=pose, expression=expression, signals=signals))
+        drivers = {"pose": pose, "expression": expression, "prompt": prompt}
+        return Clip(self.session(ref, audio, asked, signals=signals, **drivers))
 
     def render(
         self,

@@ -29,6 +29,10 @@ def drive(
         list[str] | None,
         typer.Option(help="video or signals file: the face follows it; or a mood: happy, sad ..."),
     ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help="what face and head do, in words; for hunyuan-avatar what is to be seen"),
+    ] = None,
     pose_detector: Annotated[
         Literal["mediapipe", "dwpose"], typer.Option(help="what looks for the pose in a video")
     ] = "mediapipe",
@@ -42,6 +46,9 @@ def drive(
     audio_scale: Annotated[float, option("audio_scale")] = DEFAULT.audio_scale,
     pose_scale: Annotated[float, option("pose_scale")] = DEFAULT.pose_scale,
     expression_scale: Annotated[float, option("expression_scale")] = DEFAULT.expression_scale,
+    prompt_scale: Annotated[float, option("prompt_scale")] = DEFAULT.prompt_scale,
+    prompt_guidance: Annotated[float, option("prompt_guidance")] = DEFAULT.prompt_guidance,
+    negative_prompt: Annotated[str, option("negative_prompt")] = DEFAULT.negative_prompt,
     when_short: Annotated[WhenShort, option("when_short")] = DEFAULT.when_short,
     head_motion: Annotated[float, option("head_motion")] = DEFAULT.head_motion,
     expressiveness: Annotated[float, option("expressiveness")] = DEFAULT.expressiveness,
@@ -56,9 +63,6 @@ def drive(
     whisper: Annotated[str | None, typer.Option(help="another Whisper model: a size or a file")] = None,
     weights: Annotated[
         Path | None, typer.Option(help="folder of public weights, for --preset hunyuan-avatar")
-    ] = None,
-    prompt: Annotated[
-        str | None, typer.Option(help="what is to be seen, for hunyuan-avatar  [a person speaks]")
     ] = None,
     image_size: Annotated[
         int, typer.Option(help="short side of the video in px, for hunyuan-avatar")
@@ -76,10 +80,11 @@ def drive(
     force: Annotated[bool, typer.Option("--force", help="replace an existing output file")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
-    """Make the person in the photo speak the recording, move as another does, or both.
+    """Make the person in the photo speak the recording, move as another does or as words say, or all at once.
 
-    --audio, --pose and --expression may be given several times. A number and a colon before the file say
-    whom it moves in a photo of several people: --audio 0:a.wav --audio 1:b.wav; without, it is --face.
+    --audio, --pose, --expression and --prompt may be given several times. A number and a colon before the
+    file say whom it moves in a photo of several people: --audio 0:a.wav --audio 1:b.wav; without, it is
+    --face.
     """
     if cli_generate.drive(ctx):
         return
@@ -90,6 +95,9 @@ def drive(
         audio_scale=audio_scale,
         pose_scale=pose_scale,
         expression_scale=expression_scale,
+        prompt_scale=prompt_scale,
+        prompt_guidance=prompt_guidance,
+        negative_prompt=negative_prompt,
         when_short=when_short,
         head_motion=head_motion,
         expressiveness=expressiveness,
@@ -102,7 +110,7 @@ def drive(
 
     run.drive(
         ref,
-        {"audio": audio or [], "pose": pose or [], "expression": expression or []},
+        {"audio": audio or [], "pose": pose or [], "expression": expression or [], "prompt": prompt or []},
         out,
         options,
         pose_detector=pose_detector,

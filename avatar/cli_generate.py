@@ -42,7 +42,7 @@ OF_DRIVE = {
         for name in ("seed", "head_motion", "expressiveness", "face", "seconds", "prompt", "image_size")
     },
 }
-NETS_OF_DRIVE = ("weights", "lora", "dtype", "use_cpu_offload", "prompt", "image_size")
+NETS_OF_DRIVE = ("weights", "lora", "dtype", "use_cpu_offload", "image_size")
 
 
 def given(ctx: typer.Context) -> set[str]:
@@ -179,7 +179,7 @@ def drive(ctx: typer.Context) -> bool:
     Raises:
         UserError: as `avatar.run_audio_video.speak`, or options that mean nothing to the preset.
     """
-    asked, written = ctx.params, given(ctx)
+    asked, written = dict(ctx.params), given(ctx)
     if asked["preset"] != SPEAKER:
         useless = [name for name in NETS_OF_DRIVE if name in written]
         if useless:
@@ -191,8 +191,10 @@ def drive(ctx: typer.Context) -> bool:
     for name in ("audio", "weights"):
         if not asked[name]:
             raise UserError(f"--preset {SPEAKER}: needs --{name}")
-    if len(asked["audio"]) > 1:
-        raise UserError(f"--audio: --preset {SPEAKER} moves one face, give one recording")
+    for name in ("audio", "prompt"):
+        if len(asked[name] or ()) > 1:
+            raise UserError(f"--{name}: --preset {SPEAKER} moves one face, give it once")
+    asked = asked | {"prompt": (asked["prompt"] or [""])[0]}
     nets = NetOptions(
         weights=asked["weights"],
         preset=SPEAKER,

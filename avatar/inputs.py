@@ -9,15 +9,17 @@ from typing import Any
 from avatar.drivers.audio_signal import Recording, read_sound
 from avatar.drivers.expression import read_expression
 from avatar.drivers.pose import read_pose
+from avatar.drivers.prompt import Prompt, read_prompt
 from avatar.drivers.signal import Signal
 from avatar.errors import UserError
 
-Driver = Signal | Recording
+Driver = Signal | Recording | Prompt
 Given = Driver | str | Path
 READERS: dict[str, Callable[..., Driver]] = {
     "audio": read_sound,
     "pose": read_pose,
     "expression": read_expression,
+    "prompt": read_prompt,
 }
 
 
@@ -36,7 +38,7 @@ def read_driver(kind: str, given: Given, **how: Any) -> Driver:
     Raises:
         UserError: a file that can not be read, or a signal of another kind.
     """
-    if not isinstance(given, Signal | Recording):
+    if not isinstance(given, Driver):
         return READERS[kind](given, **how)
     if kind != given.KIND:
         raise UserError(f"{kind}: holds a signal of kind {given.KIND}, {kind} is needed")
@@ -51,7 +53,7 @@ def check_drivers(signals: Iterable[object]) -> list[Driver]:
     """
     found = []
     for signal in signals:
-        if not isinstance(signal, Signal | Recording) or signal.KIND not in READERS:
+        if not isinstance(signal, Driver) or signal.KIND not in READERS:
             what = f"a signal of kind {signal.KIND}" if isinstance(signal, Signal) else repr(signal)
             raise UserError(f"signals: {what} drives no face; give signals of {', '.join(READERS)}")
         found.append(signal)
@@ -61,4 +63,4 @@ def check_drivers(signals: Iterable[object]) -> list[Driver]:
 def _several(values: Given | Iterable[Given] | None) -> list[Given]:
     if values is None:
         return []
-    return [values] if isinstance(values, str | Path | Signal | Recording) else list(values)
+    return [values] if isinstance(values, Given) else list(values)

@@ -17,6 +17,7 @@ from avatar.drivers.head import HeadSignal
 from avatar.drivers.mesh import ReferenceMesh
 from avatar.drivers.mix import add_expressions, add_poses, mix_codes
 from avatar.drivers.pose import PoseSignal
+from avatar.drivers.prompt import PromptSignal
 from avatar.drivers.signal import Signal, step_strength
 from avatar.drivers.split import turned_only
 from avatar.errors import UserError
@@ -25,6 +26,7 @@ from avatar.windows import Motion
 
 Array = NDArray[np.float32]
 S = TypeVar("S", bound=Signal)
+Mixed = ExpressionSignal | PoseSignal | PromptSignal
 
 
 def fitted(signal: S, fps: Fraction, frames: int, when_short: WhenShort) -> S:
@@ -50,18 +52,25 @@ def fitted(signal: S, fps: Fraction, frames: int, when_short: WhenShort) -> S:
     return signal.resampled(fps, frames)
 
 
-def _schedule(signals: Sequence[ExpressionSignal | PoseSignal]) -> Callable[[float], float]:
+def _schedule(signals: Sequence[Mixed]) -> Callable[[float], float]:
     """Strength at a sampling time of what signals of one kind say to the net, see `Signal.over_steps`."""
     kind, steps = signals[0].KIND, {signal.steps for signal in signals}
     if len(steps) > 1:
         raise UserError(f"the {kind} signals of one face differ in their steps, give all of them the same")
-    if steps != {()} and any(isinstance(s, ExpressionSignal) and not s.codes.any() for s in signals):
-        raise UserError("a mood has no strengths over steps, as the net hears nothing of it; use scaled")
+    if steps != {()} and not all(map(_heard, signals)):
+        raise UserError(f"{kind}: has no strengths over steps, as the net hears nothing of it; use scaled")
     return partial(step_strength, steps.pop())
 
 
+def _heard(signal: Mixed) -> bool:
+    """Whether the net hears of a signal, beside what geometry makes of it: not of moods and prompts."""
+    return isinstance(signal, PoseSignal) or (
+        isinstance(signal, ExpressionSignal) and bool(signal.codes.any())
+    )
+
+
 class Mixer:
-    """Adds expressions and poses to the motion of a video.
+    """Adds expressions, poses and prompts to the motion of a video.
 
     Args:
         mesh: of the reference.
@@ -80,7 +89,7 @@ class Mixer:
     def __init__(
         self,
         mesh: ReferenceMesh,
-        signals: Iterable[ExpressionSignal | PoseSignal],
+        signals: Iterable[Mixed],
         *,
         fps: Fraction,
         frames: int,
@@ -90,6 +99,7 @@ class Mixer:
         self.whole = whole
         self.rest, self.own = mesh.rest, np.zeros_like(mesh.rest)
         self.expressions: list[ExpressionSignal] = []
+        self.prompts: list[PromptSignal] = []
         self.heads: list[HeadSignal] = []
         self.schedules: dict[str, Callable[[float], float]] = {}
         felt = [signal for signal in signals if signal.strength.any()]  # at strength 0 it is as if not there
@@ -98,11 +108,19 @@ class Mixer:
         for signal in felt:
             if isinstance(signal, ExpressionSignal):
                 self.expressions.append(fitted(signal, fps, frames, when_short))
+            elif isinstance(signal, PromptSignal):
+                self.prompts.append(fitted(signal, fps, frames, when_short))
+                self.expressions.append(self.prompts[-1].expression)
             elif "head" in signal.mask:
                 smooth = fitted(signal.smoothed(), fps, frames, when_short)
                 self.heads.append(HeadSignal.of_pose(smooth, mesh.basis))
         if any(signal.absolute for signal in self.expressions):
             self.own = ExpressionReader()(mesh.landmarks[None])[0]
+
+    @property
+    def turns(self) -> list[HeadSignal]:
+        """What the prompts do with the head."""
+        return [signal.pose for signal in self.prompts if "head" in signal.mask]
 
     def __call__(self, motion: Motion, first: int, speech: Array) -> Motion:
         """Motion of the frames from `first` on, with the signals added.
@@ -112,16 +130,20 @@ class Mixer:
         """
         part = np.arange(first, first + len(motion.curves))
         shown = [signal.at_rows(part) for signal in self.expressions]
-        turned = [(signal.head[part], signal.strength[part]) for signal in self.heads]
-        if self.whole:
-            turned = [(turned_only(head), strength) for head, strength in turned]
+        own = turned_only if self.whole else np.asarray
+        turned = [(own(signal.head[part]), signal.strength[part]) for signal in self.heads]
+        told = [
+            (own(signal.head[part]), signal.sway[part], signal.strength[part])
+            for signal in self.prompts
+            if "head" in signal.mask
+        ]
         motion = motion._replace(
             curves=add_expressions(motion.curves, shown, self.own, self.rest, speech),
-            head=add_poses(motion.head, turned),
+            head=add_poses(motion.head, turned, told),
         )
         if turned:
             motion = motion._replace(pose_strength=sum(strength for _, strength in turned))
         if coded := [signal for signal in shown if signal.codes.any()]:
-            codes, told = mix_codes(coded, speech)
-            motion = motion._replace(codes=codes, told=told)
+            codes, share = mix_codes(coded, speech)
+            motion = motion._replace(codes=codes, told=share)
         return motion

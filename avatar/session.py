@@ -66,12 +66,12 @@ class DriveSession:
         if self.sounds:
             return max(sound.seconds for sound in self.sounds)
         if not signals:
-            raise UserError("nothing drives the face: give --audio, --pose or --expression")
+            raise UserError("nothing drives the face: give --audio, --pose, --expression or --prompt")
         lengths = [signal.seconds for signal in signals if len(signal.strength) > 1]
         if lengths:
             return max(lengths)
         if self.options.seconds is None:
-            raise UserError("the drivers stand still and have no length: say how long with --seconds")
+            raise UserError("the drivers have no length of their own: say how long with --seconds")
         return self.options.seconds
 
     def _by_face(

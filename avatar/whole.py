@@ -61,7 +61,7 @@ class WholeBody:
         mesh: of the crop's picture, whose side is `side` px.
         reference: pose of the photo.
         poses: on the reference's body, as many frames as the video; they add up.
-        heads: motion of their heads; none leaves the head on its neck.
+        heads: motion of their heads and what prompts do with the head; none leaves the head on its neck.
     """
 
     def __init__(
@@ -77,7 +77,9 @@ class WholeBody:
         self.compositor = compositor
         self.stage = BodyStage(compositor.photo, reference.keypoints[0], reference.scores[0], face)
         own = reference.keypoints[0]
-        self.points = own + np.sum([posed_points(pose, own) - own for pose in poses], 0)
+        moves = [posed_points(pose, own) - own for pose in poses]
+        frames = len(poses[0]) if poses else len(heads[0])
+        self.points = own + np.sum([np.zeros((frames, *own.shape), np.float32), *moves], 0)
         self.heads = None
         if heads:
             crop = compositor.crop

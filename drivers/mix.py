@@ -73,10 +73,21 @@ def mix_codes(signals: Sequence[ExpressionSignal], speech: Array) -> tuple[Array
     return codes.astype(np.float32), told.astype(np.float32)
 
 
-def add_poses(head: Array, poses: Iterable[tuple[Array, Array]]) -> Array:
-    """Head pose (T, 6) with those of drivers, (T, 6) at a strength (T,) each."""
-    added, share = np.zeros_like(head), np.zeros(len(head), np.float32)
+def add_poses(
+    head: Array, poses: Iterable[tuple[Array, Array]], prompts: Iterable[tuple[Array, Array, Array]] = ()
+) -> Array:
+    """Head pose (T, 6) with those of drivers.
+
+    Args:
+        head: the idle sway.
+        poses: (T, 6) at a strength (T,) each, in place of the sway.
+        prompts: (T, 6) and the change of the sway's size (T, 1) at a strength (T,) each, beside the sway.
+    """
+    added, share, size = np.zeros_like(head), np.zeros(len(head), np.float32), np.ones_like(head)
     for moved, strength in poses:
         added += strength[:, None] * moved
         share += strength
-    return (head * (1 - np.minimum(share, 1))[:, None] + added).astype(np.float32)
+    for moved, sway, strength in prompts:
+        added += strength[:, None] * moved
+        size += strength[:, None] * sway
+    return (head * np.maximum(size, 0) * (1 - np.minimum(share, 1))[:, None] + added).astype(np.float32)

@@ -2,8 +2,8 @@
 
 Tracks are sampled window by window by the net of `avatar.drivers.prompt_net`, with classifier-free guidance
 away from the negative prompt or, without one, from no text at all (Ho and Salimans 2022). Speech keeps the
-mouth: beside it a prompt moves what an expression may. The head's motion is added to the idle sway, and the
-prompt may also say how much of that there is.
+mouth: beside it a prompt moves what an expression may (`avatar.drivers.mix`). The head's motion is added to
+the idle sway, and the prompt may also say how much of that there is.
 
 Shapes: T frames, C tracks, 52 curves, 6 head values.
 """
@@ -11,8 +11,9 @@ Shapes: T frames, C tracks, 52 curves, 6 head values.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,7 +28,6 @@ from avatar.backbone.checkpoint import load
 from avatar.drivers.curves import CURVES
 from avatar.drivers.expression import PART_CURVES, ExpressionSignal
 from avatar.drivers.head import HeadSignal
-from avatar.drivers.mix import add_expressions
 from avatar.drivers.motion import smoothstep
 from avatar.drivers.prompt_net import (
     CONTEXT,
@@ -40,7 +40,7 @@ from avatar.drivers.prompt_net import (
     head_of,
     without_text,
 )
-from avatar.drivers.signal import Signal
+from avatar.drivers.signal import PARTS, Signal, parts_of
 from avatar.drivers.text import SentenceEncoder, Sentences
 from avatar.errors import UserError
 
@@ -98,22 +98,53 @@ class PromptSignal(Signal):
         return {name: str(facts[name]) for name in cls.FACTS}
 
 
-def add_prompt(
-    curves: Array, head: Array, signal: PromptSignal, rest: Array, speech: Array
-) -> tuple[Array, Array]:
-    """Curves (T, 52) and head (T, 6) with a prompt's motion added that has as many frames.
+@dataclass(frozen=True)
+class Prompt:
+    """Words that become a signal as long as the video they move.
 
-    Args:
-        curves, head: what moves the face without it; the head holds the idle sway alone.
-        signal: at the frames' times.
-        rest: the curves that leave the reference as it is, (52,).
-        speech: share of the mouth that is the speech's, (T,) in [0, 1].
+    Attributes:
+        words: in English.
+        level, mask, face: strength, parts and whom it moves, as in `avatar.drivers.signal.Signal`.
     """
-    curves = add_expressions(curves, [signal.expression], np.zeros_like(rest), rest, speech)
-    if "head" in signal.mask:
-        strength = signal.strength[:, None]
-        head = head * np.maximum(1 + strength * signal.sway, 0) + strength * signal.head
-    return curves, head.astype(np.float32)
+
+    words: str
+    level: float = 1.0
+    mask: frozenset[str] = PARTS
+    face: int | None = None
+
+    KIND: ClassVar[str] = "prompt"
+
+    def __post_init__(self) -> None:
+        if not self.words.strip():
+            raise UserError("--prompt: is empty, say what is to be seen")
+
+    @property
+    def strength(self) -> Array:
+        """The one strength, (1,)."""
+        return np.full(1, self.level, np.float32)
+
+    def scaled(self, strength: float) -> Prompt:
+        """The prompt with its strength multiplied by a number."""
+        return replace(self, level=self.level * strength)
+
+    def masked(self, *regions: str) -> Prompt:
+        """The prompt with no more than these of its parts, see `Signal.masked`."""
+        return replace(self, mask=self.mask & parts_of(*regions))
+
+    def on_face(self, number: int) -> Prompt:
+        """The prompt for a face of the picture, counted from 0 by size."""
+        return replace(self, face=number)
+
+    def signal(
+        self, frames: int, fps: Fraction, *, negative: str, guidance: float, seed: int
+    ) -> PromptSignal:
+        """Its motion by the shipped net, arguments as in `PromptDriver`.
+
+        Raises:
+            UserError: the packages of `avatar-toolkit[text]` are missing, or as `PromptDriver`.
+        """
+        made = _shipped()(self.words, frames=frames, fps=fps, negative=negative, guidance=guidance, seed=seed)
+        return replace(made, mask=self.mask, face=self.face).scaled(self.level)
 
 
 class PromptDriver:
@@ -162,9 +193,9 @@ class PromptDriver:
             UserError: the guidance is out of range, or a prompt too long.
         """
         if not 1 <= guidance <= MOST_GUIDANCE:
-            raise UserError(f"prompt guidance {guidance}: must be 1 to {MOST_GUIDANCE:g}")
+            raise UserError(f"--prompt-guidance {guidance:g}: must be 1 to {MOST_GUIDANCE:g}")
         if negative.strip() and guidance == 1:
-            raise UserError("a negative prompt has no effect at a prompt guidance of 1; use 1.5 or more")
+            raise UserError("--negative-prompt: has no effect at a --prompt-guidance of 1; use 1.5 or more")
         text = self.encoder([prompt.strip(), negative.strip()])
         if not negative.strip():
             text = without_text(text, torch.tensor([False, True]))
@@ -237,3 +268,19 @@ def _window(
 
     noise = flow.noise(shape, seed, first)
     return flow.euler(velocity, noise, flow.schedule(steps, SHIFT))[0, :, :, 0, 0].T.numpy()
+
+
+@cache
+def _shipped() -> PromptDriver:
+    return PromptDriver.from_pretrained()
+
+
+def read_prompt(given: str | Path) -> Prompt | PromptSignal:
+    """A prompt of words, or what a signals file holds.
+
+    Raises:
+        UserError: no words, or a file that is missing, damaged or of another kind.
+    """
+    if Path(given).suffix == ".safetensors":
+        return PromptSignal.load(given)
+    return Prompt(str(given))

@@ -206,12 +206,7 @@ class Signal:
         Raises:
             UserError: a region that there is not.
         """
-        unknown = sorted(set(regions) - set(REGIONS))
-        if unknown or not regions:
-            raise UserError(
-                f"region {', '.join(unknown) or 'missing'}: must be of {', '.join(sorted(REGIONS))}"
-            )
-        return replace(self, mask=self.mask & frozenset().union(*(REGIONS[region] for region in regions)))
+        return replace(self, mask=self.mask & parts_of(*regions))
 
     # ---- several signals -----------------------------------------------------------------------
 
@@ -325,6 +320,14 @@ class Signal:
     def _read_facts(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
         """The FACTS as they come from JSON, made what the fields are; ValueError for wrong ones."""
         return {name: facts[name] for name in cls.FACTS}
+
+
+def parts_of(*regions: str) -> frozenset[str]:
+    """The PARTS of some REGIONS; UserError for one that there is not, or none."""
+    unknown = sorted(set(regions) - set(REGIONS))
+    if unknown or not regions:
+        raise UserError(f"region {', '.join(unknown) or 'missing'}: must be of {', '.join(sorted(REGIONS))}")
+    return frozenset().union(*(REGIONS[region] for region in regions))
 
 
 def exactly(seconds: Seconds) -> Fraction:

@@ -268,5 +268,5 @@ def test_steps_of_signals_of_one_kind_must_agree(mesh: ReferenceMesh, pose: Pose
     assert Mixer(mesh, [late], **given).schedules["pose"](0.25) == pytest.approx(0.25)
     with pytest.raises(UserError, match="the pose signals of one face differ in their steps"):
         Mixer(mesh, [late, pose], **given)
-    with pytest.raises(UserError, match="a mood has no strengths over steps"):
+    with pytest.raises(UserError, match="expression: has no strengths over steps"):
         Mixer(mesh, [ExpressionSignal.of_mood("sad").over_steps((0.0, 0.0), (1.0, 1.0))], **given)

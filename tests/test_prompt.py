@@ -13,8 +13,8 @@ import torch
 
 from avatar.backbone.dit import FinalLayer, Modulation
 from avatar.drivers.curves import CURVES, INDEX, MOUTH
-from avatar.drivers.mix import BESIDE_SPEECH
-from avatar.drivers.prompt import PromptDriver, PromptSignal, add_prompt, at_rate, sample
+from avatar.drivers.mix import BESIDE_SPEECH, add_expressions, add_poses
+from avatar.drivers.prompt import Prompt, PromptDriver, PromptSignal, at_rate, read_prompt, sample
 from avatar.drivers.prompt_net import (
     CONTEXT,
     TRACK,
@@ -178,6 +178,14 @@ def base(frames: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return curves, rng.normal(0, 0.02, (frames, 6)).astype(np.float32), np.zeros(52, np.float32)
 
 
+def add_prompt(
+    curves: np.ndarray, head: np.ndarray, signal: PromptSignal, rest: np.ndarray, speech: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Curves and head with a signal added by the rules of the mix."""
+    told = (signal.head, signal.sway, signal.strength)
+    return add_expressions(curves, [signal.expression], rest, rest, speech), add_poses(head, [], [told])
+
+
 SPEECH, SILENCE = np.ones(6, np.float32), np.zeros(6, np.float32)
 
 
@@ -205,8 +213,22 @@ def test_the_head_is_added_to_the_sway_that_is_left() -> None:
     signal = made_signal()
     half = add_prompt(curves, head, signal.scaled(0.5), rest, SPEECH)[1]
     np.testing.assert_allclose(half, 0.75 * head + 0.5 * signal.head, atol=1e-6)  # 1 + 0.5 x -0.5 of the sway
-    masked = add_prompt(curves, head, signal.masked("eyes"), rest, SPEECH)[1]
-    assert np.array_equal(masked, head)
+    beside = add_poses(head, [(signal.head, signal.strength)], [(signal.head, signal.sway, signal.strength)])
+    np.testing.assert_allclose(beside, 2 * signal.head, atol=1e-6)  # a pose leaves no sway
+
+
+def test_words_or_a_file_of_words(tmp_path: Path) -> None:
+    path = tmp_path / "p.safetensors"
+    made_signal().save(path)
+    assert read_prompt(str(path)).prompt == "she smiles"  # type: ignore[union-attr]
+    words = read_prompt("she smiles")
+    assert isinstance(words, Prompt) and words.masked("eyes").scaled(0.5).on_face(1) == Prompt(
+        "she smiles", 0.5, frozenset({"eyes"}), 1
+    )
+    with pytest.raises(UserError, match="--prompt: is empty"):
+        read_prompt("  ")
+    with pytest.raises(UserError, match=r"q\.safetensors"):
+        read_prompt(tmp_path / "q.safetensors")
 
 
 def test_a_signal_is_kept_in_a_file(tmp_path: Path) -> None:
@@ -295,9 +317,12 @@ def test_long_motion_has_no_seams_and_keeps_what_holds(driver: PromptDriver) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"guidance": 0.5}, "prompt guidance 0.5: must be 1 to 5"),
-        ({"guidance": float("nan")}, "prompt guidance nan: must be 1 to 5"),
-        ({"guidance": 1, "negative": "a smile"}, "a negative prompt has no effect at a prompt guidance of 1"),
+        ({"guidance": 0.5}, "--prompt-guidance 0.5: must be 1 to 5"),
+        ({"guidance": float("nan")}, "--prompt-guidance nan: must be 1 to 5"),
+        (
+            {"guidance": 1, "negative": "a smile"},
+            "--negative-prompt: has no effect at a --prompt-guidance of 1",
+        ),
         ({"prompt": "smile " * 200}, "the prompt has 202 tokens"),
     ],
 )

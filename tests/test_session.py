@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,28 @@ from conftest import EXAMPLE, tone, write_wav
 from numpy.typing import NDArray
 from PIL import Image
 
-from avatar import Animator, AudioSignal, ExpressionSignal, PoseSignal, UserError, media
+from avatar import (
+    Animator,
+    AudioSignal,
+    ExpressionSignal,
+    PoseSignal,
+    Prompt,
+    PromptSignal,
+    UserError,
+    media,
+)
 from avatar.drivers.curves import INDEX
+from avatar.drivers.text import PACKAGE
 from avatar.media import read_image
 from avatar.options import DriveOptions
 
 TALK = EXAMPLE / "talk.wav"
+TWO_SECONDS = DriveOptions(seconds=2)
 RATE, JAW = 16_000, INDEX["jawOpen"]
 
 Frames = NDArray[np.uint8]
+
+needs_encoder = pytest.mark.skipif(find_spec(PACKAGE) is None, reason=f"needs {PACKAGE}")
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +115,27 @@ def test_strength_over_steps_is_of_the_net_alone(animator: Animator, face: Path,
 
 def test_steps_of_a_mood_which_the_net_does_not_hear_are_refused(animator: Animator, face: Path) -> None:
     mood = ExpressionSignal.of_mood("sad").over_steps((0, 1), (1, 0))
-    with pytest.raises(UserError, match="a mood has no strengths over steps"):
+    with pytest.raises(UserError, match="expression: has no strengths over steps"):
         animator.session(face, signals=[mood], options=DriveOptions(seconds=1))
+
+
+@needs_encoder
+def test_a_prompt_is_one_of_the_signals(animator: Animator, face: Path, word: AudioSignal) -> None:
+    """Words are as long as the video; at strength 0 they are not there; eyes alone leave the mouth alone."""
+    alone, none = made(animator, face, word), made(animator, face, word, Prompt("she laughs").scaled(0))
+    assert np.array_equal(alone, none)
+    asked = animator.session(face, word, DriveOptions(), prompt="she turns to the left")
+    assert [type(prompt) for prompt in asked.actors[0].mixer.prompts] == [PromptSignal]
+    assert len(asked.actors[0].mixer.prompts[0]) == asked.frames == 8 and asked.actors[0].body is not None
+    eyes = animator.session(face, signals=[Prompt("she looks down").masked("eyes")], options=TWO_SECONDS)
+    idle = animator.session(face, signals=[ExpressionSignal.of_mood("sad").scaled(0)], options=TWO_SECONDS)
+    assert eyes.actors[0].body is None
+    curves, still = (next(session.actors[0].motion()).curves for session in (eyes, idle))
+    assert np.array_equal(curves[:, JAW], still[:, JAW])
+    down = INDEX["eyeLookDownLeft"]
+    assert (curves[-10:, down] - still[-10:, down]).mean() > 0.2
+    with pytest.raises(UserError, match="say how long with --seconds"):
+        animator.session(face, prompt="she smiles")
 
 
 def test_what_is_no_driver_is_refused(animator: Animator, face: Path, word: AudioSignal) -> None:
