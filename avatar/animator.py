@@ -19,18 +19,21 @@ from avatar.backbone.checkpoint import load
 from avatar.backbone.decode import ReferenceDecoder
 from avatar.backbone.vae import CausalVAE
 from avatar.device import pick_device
+from avatar.drivers.audio_signal import AudioSignal, Recording
 from avatar.drivers.face import choose_face, find_faces
 from avatar.drivers.mesh import FaceBasis
 from avatar.drivers.mouth import MouthModel
 from avatar.drivers.speech import SpeechDriver
 from avatar.drivers.whisper import BUNDLED
+from avatar.dubbing import DubSession
 from avatar.errors import UserError
 from avatar.inputs import Driver, Given, check_drivers, read_drivers
+from avatar.media import is_video
 from avatar.model import Generator
 from avatar.options import DriveOptions
 from avatar.presets import PRESETS
 from avatar.render import Motion, Nets, Sampling, render_picture
-from avatar.session import Clip, DriveSession
+from avatar.session import Clip, DriveSession, Session
 
 SHIPPED = ("mini",)  # presets whose weights come with the package
 
@@ -84,14 +87,15 @@ class Animator:
         expression: Drivers = None,
         prompt: Drivers = None,
         signals: Iterable[Driver] = (),
-    ) -> DriveSession:
+    ) -> Session:
         """Everything that can be wrong with the inputs is found here; iterating the session makes the frames.
 
         Every driver is a signal in one list; the keywords add to it what they read. Each takes one or several
         of what it says.
 
         Args:
-            ref: photo, or a video for its first frame.
+            ref: photo; or a video, which speech alone dubs, and of which anything else moves the first frame,
+                or that at the option `ref_time`.
             audio: the speech, a file or a signal; without it the video has no sound and is as long as the
                 longest signal.
             pose: moves the head: a signal, a video or a signals file.
@@ -105,7 +109,11 @@ class Animator:
         """
         given = read_drivers({"audio": audio, "pose": pose, "expression": expression, "prompt": prompt})
         every = [*given, *check_drivers(signals)]
-        return DriveSession(self.nets, self.speech, Path(ref), every, options or DriveOptions())
+        asked = options or DriveOptions()
+        sounds = [signal for signal in every if isinstance(signal, AudioSignal | Recording)]
+        if sounds and len(sounds) == len(every) and asked.ref_time is None and is_video(ref):
+            return DubSession(self.nets, self.speech, Path(ref), sounds, asked)
+        return DriveSession(self.nets, self.speech, Path(ref), every, asked)
 
     def stream(
         self,

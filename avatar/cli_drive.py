@@ -20,7 +20,7 @@ def option(name: str) -> Any:
 
 def drive(
     ctx: typer.Context,
-    ref: Annotated[Path, typer.Option(help="photo (png, jpeg, webp), or a video for its first frame")],
+    ref: Annotated[Path, typer.Option(help="photo (png, jpeg, webp), or a video to be dubbed")],
     audio: Annotated[
         list[str] | None, typer.Option(help="speech: wav, mp3, m4a, flac, ogg or a video; 1:FILE for face 1")
     ] = None,
@@ -52,9 +52,10 @@ def drive(
     when_short: Annotated[WhenShort, option("when_short")] = DEFAULT.when_short,
     head_motion: Annotated[float, option("head_motion")] = DEFAULT.head_motion,
     expressiveness: Annotated[float, option("expressiveness")] = DEFAULT.expressiveness,
-    fps: Annotated[str, option("fps")] = str(DEFAULT.fps),
+    fps: Annotated[str | None, option("fps")] = None,
     size: Annotated[int | None, option("size")] = DEFAULT.size,
     face: Annotated[str, option("face")] = DEFAULT.face,
+    ref_time: Annotated[float | None, option("ref_time")] = None,
     seconds: Annotated[float | None, option("seconds")] = None,
     preset: Annotated[str, typer.Option(help="set of nets")] = "mini",
     device: Annotated[
@@ -101,10 +102,11 @@ def drive(
         when_short=when_short,
         head_motion=head_motion,
         expressiveness=expressiveness,
-        fps=fps,
         size=size,
         face=face,
+        ref_time=ref_time,
         seconds=seconds,
+        **({} if fps is None else {"fps": fps}),
     )
     from avatar import run
 

@@ -99,23 +99,23 @@ class Compositor:
         still = self.photo if picture is None else picture
         fade = self._fade(mask.shape[0])
         cell = self.crop.side / mask.shape[0]  # px
-        shift = self._enlarge((flow * (fade * cell)).transpose(1, 2, 0), cv2.INTER_LINEAR)
+        shift = self.enlarge((flow * (fade * cell)).transpose(1, 2, 0), cv2.INTER_LINEAR)
         source = self._places + shift
         moved = cv2.remap(still, source, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        share = self._enlarge((1 - mask) * fade, cv2.INTER_LINEAR)[..., None]
-        light = self._enlarge((shade * fade).transpose(1, 2, 0), cv2.INTER_LINEAR)
+        share = self.enlarge((1 - mask) * fade, cv2.INTER_LINEAR)[..., None]
+        light = self.enlarge((shade * fade).transpose(1, 2, 0), cv2.INTER_LINEAR)
         changed = np.maximum(share[..., 0], np.abs(light).max(2)) > LEAST
         rows, columns = (np.nonzero(changed.any(axis))[0] for axis in (1, 0))
         if rows.size:
             box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-            drawn = self._enlarge(rgb.transpose(1, 2, 0), cv2.INTER_CUBIC)[box] * 127.5 + 127.5
+            drawn = self.enlarge(rgb.transpose(1, 2, 0), cv2.INTER_CUBIC)[box] * 127.5 + 127.5
             below = moved[box][..., :3] + 127.5 * light[box]
             moved[box][..., :3] = (below + share[box] * (drawn - below) + 0.5).clip(0, 255)
         frame = still.copy()
         frame[self.region] = moved
         return frame
 
-    def _enlarge(self, field: Floats, kind: int) -> Floats:
+    def enlarge(self, field: Floats, kind: int) -> Floats:
         """A field on the nets' grid at the output pixels of the region."""
         side = (self.crop.side, self.crop.side)
         large = cv2.resize(np.ascontiguousarray(field), side, interpolation=kind)

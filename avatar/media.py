@@ -51,28 +51,32 @@ def check_file(path: Path, what: str) -> None:
 # ---- pictures ----------------------------------------------------------------------------------
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """A picture file, or the first frame of a video, as uint8 RGB (H, W, 3).
+def read_image(path: str | Path, seconds: float | None = None) -> np.ndarray:
+    """A picture file, or the first frame of a video, or that at `seconds`, as uint8 RGB (H, W, 3).
 
     EXIF orientation is applied, an embedded colour profile is converted to sRGB, transparency is laid on
     white, 16-bit values are scaled to 8. Over 4096 px on the long side are reduced, with a warning logged.
 
     Raises:
-        UserError: missing, empty, damaged or unknown file, or a side under 64 px.
+        UserError: missing, empty, damaged or unknown file, a side under 64 px, or no frame at `seconds`.
     """
     from PIL import Image, UnidentifiedImageError
 
     path = Path(path)
     check_file(path, "picture")
+    if seconds is not None and is_picture(path):
+        raise UserError(f"{path}: is a still picture, --ref-time is for videos")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore", Image.DecompressionBombWarning
             )  # up to 179 megapixels are welcome
+            if seconds is not None:
+                raise UnidentifiedImageError
             with Image.open(path) as image:
                 pixels = _decode_picture(image, path)
     except UnidentifiedImageError:
-        pixels = _first_frame(path)
+        pixels = _frame_at(path, seconds or 0)
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: over 179 megapixels, reduce the picture first") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
@@ -91,6 +95,16 @@ def is_picture(path: str | Path) -> bool:
         with Image.open(path) as image:
             return getattr(image, "n_frames", 1) == 1
     except (OSError, Image.DecompressionBombError):  # what it is not is said by whoever reads it
+        return False
+
+
+def is_video(path: str | Path) -> bool:
+    """Whether a file is a film of more than one frame; False for one that can not be read."""
+    if is_picture(path):
+        return False
+    try:
+        return video_info(path).frames > 1
+    except UserError:  # what is wrong with it is said by whoever reads it
         return False
 
 
@@ -127,11 +141,14 @@ def _to_srgb(image: Image, profile: bytes) -> Image:
     return converted if converted is not None else image
 
 
-def _first_frame(path: Path) -> np.ndarray:
-    with ffmpeg.reading(path, *ffmpeg.PPM, "-frames:v", "1") as reader:
+def _frame_at(path: Path, seconds: float) -> np.ndarray:
+    with ffmpeg.reading(path, "-ss", f"{seconds:.6f}", *ffmpeg.PPM, "-frames:v", "1") as reader:
         frame = _read_ppm(reader.stdout)
         if frame is None:
-            why = ffmpeg.cause(reader.finish())
+            log = reader.finish()
+            if seconds and not ffmpeg.ERROR.search(log):
+                raise UserError(f"{path}: has no frame at {seconds:g} s, it ends before")
+            why = ffmpeg.cause(log)
             raise UserError(
                 f"{path}: not a picture or video that can be read ({why}); png, jpeg, webp and mp4 work"
             )

@@ -60,11 +60,14 @@ class DriveOptions(Options):
     head_motion: float = Field(1.0, ge=0, le=3, description="amount of head sway")
     expressiveness: float = Field(1.0, ge=0, le=3, description="amount of brow and eye motion")
     fps: Annotated[Fraction, BeforeValidator(lambda rate: parse_fps(str(rate)))] = Field(
-        Fraction(25), description="frames a second"
+        Fraction(25), description="frames a second; a video that is dubbed keeps its own"
     )
     size: int | None = Field(None, ge=64, le=2160, description="long side of the video in px")
     face: Annotated[str, BeforeValidator(_check_face)] = Field(
         "largest", description="who moves: largest, N or x,y,w,h"
+    )
+    ref_time: float | None = Field(
+        None, ge=0, description="seconds into a video: that frame is the picture, and is not dubbed"
     )
     seconds: Annotated[Fraction | None, BeforeValidator(_exactly)] = Field(
         None, gt=0, description="make only the first seconds"

@@ -141,7 +141,7 @@ class Renderer:
         for chunk, last in regroup(motion):
             start = held is None
             whole = fill(chunk, start)
-            driven = self.driven(whole.curves, whole.head)
+            driven = self._bend(whole, len(chunk.curves))
             drawn += [Driven(*frame) for frame in zip(*driven, strict=True)][: len(chunk.curves)]
             new = self._window(whole, driven, start, *streams)
             window = new if held is None else held.joined(new)
@@ -156,6 +156,19 @@ class Renderer:
             yield from self._finish(ready, plain, drawn[:count], done == 0)
             del drawn[:count]
             done += ready.shape[2]
+
+    def _bend(self, motion: Motion, count: int) -> Driven:
+        """The driven reference of the next frames, `count` of which are shown; the others fill a latent."""
+        return self.driven(motion.curves, motion.head)
+
+    def _reference_latents(self, count: int) -> Tensor:
+        """Latents (1, C, t, h, h) of the reference at the last `count` latent frames that were bent."""
+        return self.latents.expand(-1, -1, count, -1, -1)
+
+    def _references(self, count: int) -> tuple[Tensor, Tensor]:
+        """What the next `count` frames are bent from: the window's pixels (T or 1, 3, s, s), their latents
+        (T or 1, C, h, h)."""
+        return self.reference[:, :, 0], self.latents[:, :, 0]
 
     def _window(
         self, motion: Motion, driven: Driven, start: bool, encode: Encode, encode_pose: Encode
@@ -176,6 +189,7 @@ class Renderer:
             if pose_strength is not None:
                 pose = encode_pose(self._inside(pixels(self._skeletons(motion), self.nets.device))).float()
         return Window(
+            reference=self._reference_latents(bent.shape[2]),
             driven=bent,
             hole=group(hole, start).transpose(0, 1)[None],
             audio=None if audio is None else audio[None],
@@ -207,7 +221,7 @@ class Renderer:
         """Clean latents (1, C, t, h, h) of a window whose first latent has the absolute index `first`."""
         usual = (sampling.head_motion * USUAL_MOTION[0], sampling.expressiveness * USUAL_MOTION[1])
         given = Conditions(
-            self.latents,
+            window.reference,
             window.driven,
             window.hole,
             self.face,
@@ -248,12 +262,13 @@ class Renderer:
         around = (self._inside(self._to(mask)) for mask in (hole, lids))
         lit = self._to(gain)[:, None, None]
         masks = torch.stack([*around, self.face_pixels[0].expand(count, -1, -1)], 1)
+        own, own_latents = self._references(count)
         with autocast(self.nets.device):
             decoded = self.nets.decoder(
                 z[0, :, index].transpose(0, 1),
                 position,
-                self.latents[:, :, 0],
-                self.reference[:, :, 0],
+                own_latents,
+                own,
                 self._inside(shown),
                 prior_flow,
                 plain[0, :, :count].transpose(0, 1),

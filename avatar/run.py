@@ -108,7 +108,12 @@ def drive(
     width, height = session.size
     named = [str(ref), *(text for texts in drivers.values() for text in texts)]
     console.print(f"{' + '.join(named)} -> {out}")
-    settings = dict(options) | {"size": f"{width}x{height}", "frames": session.frames, "preset": preset}
+    settings = dict(options) | {
+        "size": f"{width}x{height}",
+        "fps": session.fps,
+        "frames": session.frames,
+        "preset": preset,
+    }
     console.print(
         ", ".join(f"{name} {_plain(value)}" for name, value in settings.items() if value is not None)
     )

@@ -24,18 +24,58 @@ from avatar.writer import VideoWriter
 Pixels = NDArray[np.uint8]
 
 
-class DriveSession:
+class Session:
+    """One video in the making.
+
+    Attributes:
+        frames: how many it will have, ceil(seconds * fps).
+        size: (width, height) of the frames.
+        fps: frames a second.
+        sounds: what is heard in it, as they were given.
+    """
+
+    frames: int
+    size: tuple[int, int]
+    fps: Fraction
+    sounds: list[Sound]
+
+    def __iter__(self) -> Iterator[Pixels]:
+        raise NotImplementedError
+
+    def save(
+        self,
+        path: str | Path,
+        force: bool = False,
+        show: Callable[[Iterable[Pixels]], Iterable[Pixels]] = lambda frames: frames,
+    ) -> Path:
+        """Write an mp4 with the sound.
+
+        Args:
+            path: target.
+            force: replace an existing file.
+            show: is given the frames, to show how far it is.
+
+        Raises:
+            UserError: the file exists and `force` is not set, or it cannot be written.
+        """
+        length = Fraction(self.frames) / self.fps
+        with tempfile.TemporaryDirectory(prefix="avatar-") as folder:
+            audio = [sound.sound_file(Path(folder, f"{at}.wav")) for at, sound in enumerate(self.sounds)]
+            writer = VideoWriter(path, size=self.size, fps=self.fps, audio=audio, seconds=length, force=force)
+            with writer:
+                for frame in show(self):
+                    writer.write(frame)
+        return Path(path)
+
+
+class DriveSession(Session):
     """One video of one picture.
 
     A signal moves the face whose number it carries, or the one that the options choose. Faces without a
     signal stay as they are in the photo. Every sound is heard in the video.
 
     Attributes:
-        frames: how many it will have, ceil(seconds * fps).
-        size: (width, height) of the frames.
-        fps: frames a second.
         actors: the faces that move, in order of their numbers.
-        sounds: all of them, as they were given.
 
     Raises:
         UserError: everything that can be wrong with the inputs.
@@ -45,8 +85,8 @@ class DriveSession:
         self, nets: Nets, speech: SpeechDriver, ref: Path, signals: Sequence[Driver], options: DriveOptions
     ) -> None:
         self.options, self.fps = options, options.fps
-        self.sounds: list[Sound] = [s for s in signals if isinstance(s, AudioSignal | Recording)]
-        photo = read_image(ref)
+        self.sounds = [s for s in signals if isinstance(s, AudioSignal | Recording)]
+        photo = read_image(ref, options.ref_time)
         length = self._length(signals)
         if options.seconds is not None:
             length = min(length, options.seconds)
@@ -97,36 +137,11 @@ class DriveSession:
                 frame = actor.show(number, part, frame)
             yield frame
 
-    def save(
-        self,
-        path: str | Path,
-        force: bool = False,
-        show: Callable[[Iterable[Pixels]], Iterable[Pixels]] = lambda frames: frames,
-    ) -> Path:
-        """Write an mp4 with the sound.
-
-        Args:
-            path: target.
-            force: replace an existing file.
-            show: is given the frames, to show how far it is.
-
-        Raises:
-            UserError: the file exists and `force` is not set, or it cannot be written.
-        """
-        length = Fraction(self.frames) / self.fps
-        with tempfile.TemporaryDirectory(prefix="avatar-") as folder:
-            audio = [sound.sound_file(Path(folder, f"{at}.wav")) for at, sound in enumerate(self.sounds)]
-            writer = VideoWriter(path, size=self.size, fps=self.fps, audio=audio, seconds=length, force=force)
-            with writer:
-                for frame in show(self):
-                    writer.write(frame)
-        return Path(path)
-
 
 class Clip:
     """A video that is made while it is saved or iterated."""
 
-    def __init__(self, session: DriveSession) -> None:
+    def __init__(self, session: Session) -> None:
         self.session = session
 
     def __len__(self) -> int:

@@ -60,12 +60,13 @@ class Window(NamedTuple):
     """What t latent frames are generated from.
 
     Attributes:
-        driven, hole, pose: as in `avatar.model.Conditions`, (1, C, t, h, h).
+        reference, driven, hole, pose: as in `avatar.model.Conditions`, (1, C, t, h, h).
         audio, codes: the same, (1, t, 4, ...).
         listening: (1, 1, t, h, h), share of each cell that follows the codes.
         audio_strength, pose_strength: (1, t).
     """
 
+    reference: Tensor
     driven: Tensor
     hole: Tensor
     audio: Tensor | None
@@ -87,7 +88,7 @@ class Window(NamedTuple):
         )
 
 
-TIME = (2, 2, 1, 1, 1, 2, 2, 1)  # axis of each field
+TIME = (2, 2, 2, 1, 1, 1, 2, 2, 1)  # axis of each field
 
 
 def fill(chunk: Motion, start: bool) -> Motion:

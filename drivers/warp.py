@@ -93,6 +93,7 @@ class DrivenReference:
         seats: of its teeth and tongue, see `MouthModel.place`, (3,).
         paints: linear RGB of its enamel, flesh and dark, (3, 3); None takes the mean mouth's in the light
             of the reference's face, and the enamel of teeth that it shows.
+        shows: whether what the reference shows of its mouth is used; otherwise all of it is painted.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class DrivenReference:
         mouth: MouthModel,
         seats: Array | None = None,
         paints: Array | None = None,
+        shows: bool = True,
     ) -> None:
         self.mesh, self.picture, self.mouth, size = mesh, picture, mouth, len(picture)
         self.seats = np.array(SEATS, np.float32) if seats is None else seats
@@ -152,6 +154,8 @@ class DrivenReference:
         self.relief = Relief(mesh, picture)
         self.mouth_shown = self._mouth_shown()
         self.paints = self._usual_paints() if paints is None else paints
+        if not shows:
+            self.mouth_shown = np.zeros_like(self.mouth_shown)
         self.grid = np.mgrid[:size, :size][::-1].astype(np.float32)
 
     def __call__(self, curves: Array, head: Array) -> Driven:
