@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from avatar.backbone.checkpoint import load
 from avatar.backbone.decode import ReferenceDecoder
 from avatar.backbone.vae import CausalVAE
+from avatar.between import BetweenSession
 from avatar.device import pick_device
 from avatar.drivers.audio_signal import AudioSignal, Recording
 from avatar.drivers.face import choose_face, find_faces
@@ -86,6 +87,7 @@ class Animator:
         pose: Drivers = None,
         expression: Drivers = None,
         prompt: Drivers = None,
+        last: str | Path | None = None,
         signals: Iterable[Driver] = (),
     ) -> Session:
         """Everything that can be wrong with the inputs is found here; iterating the session makes the frames.
@@ -102,6 +104,7 @@ class Animator:
             expression: moves the face: a signal, a video, a signals file or a word of
                 `avatar.drivers.expression.MOODS`.
             prompt: moves face and head by words, such as "she smiles and slowly turns to the left".
+            last: a picture that the video ends with; it then begins with `ref` itself.
             signals: of any kinds; who moves what is said in `avatar.drivers.mix`.
 
         Raises:
@@ -110,6 +113,8 @@ class Animator:
         given = read_drivers({"audio": audio, "pose": pose, "expression": expression, "prompt": prompt})
         every = [*given, *check_drivers(signals)]
         asked = options or DriveOptions()
+        if last is not None:
+            return BetweenSession(self.nets, self.speech, Path(ref), Path(last), every, asked)
         sounds = [signal for signal in every if isinstance(signal, AudioSignal | Recording)]
         if sounds and len(sounds) == len(every) and asked.ref_time is None and is_video(ref):
             return DubSession(self.nets, self.speech, Path(ref), sounds, asked)
@@ -123,12 +128,13 @@ class Animator:
         pose: Drivers = None,
         expression: Drivers = None,
         prompt: Drivers = None,
+        last: str | Path | None = None,
         signals: Iterable[Driver] = (),
         **options: Any,
     ) -> Iterator[Pixels]:
         """Frames (H, W, 3) as they are made; drivers as in `session`, options as in `DriveOptions`."""
         asked = DriveOptions(**options)
-        drivers = {"pose": pose, "expression": expression, "prompt": prompt}
+        drivers = {"pose": pose, "expression": expression, "prompt": prompt, "last": last}
         yield from self.session(ref, audio, asked, signals=signals, **drivers)
 
     def drive(
@@ -139,13 +145,14 @@ class Animator:
         pose: Drivers = None,
         expression: Drivers = None,
         prompt: Drivers = None,
+        last: str | Path | None = None,
         signals: Iterable[Driver] = (),
         **options: Any,
     ) -> Clip:
         """The video as a clip, made when it is saved or iterated; drivers as in `session`, options as in
         `DriveOptions`."""
         asked = DriveOptions(**options)
-        drivers = {"pose": pose, "expression": expression, "prompt": prompt}
+        drivers = {"pose": pose, "expression": expression, "prompt": prompt, "last": last}
         return Clip(self.session(ref, audio, asked, signals=signals, **drivers))
 
     def render(

@@ -33,6 +33,9 @@ def drive(
         list[str] | None,
         typer.Option(help="what face and head do, in words; for hunyuan-avatar what is to be seen"),
     ] = None,
+    last: Annotated[
+        Path | None, typer.Option(help="picture that the video ends with, of the size of --ref")
+    ] = None,
     pose_detector: Annotated[
         Literal["mediapipe", "dwpose"], typer.Option(help="what looks for the pose in a video")
     ] = "mediapipe",
@@ -115,6 +118,7 @@ def drive(
         {"audio": audio or [], "pose": pose or [], "expression": expression or [], "prompt": prompt or []},
         out,
         options,
+        last=last,
         pose_detector=pose_detector,
         dwpose_files=dwpose_files,
         preset=preset,

@@ -12,12 +12,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from avatar.drivers.added_motion import AddedMotion
 from avatar.drivers.expression import ExpressionReader, ExpressionSignal
 from avatar.drivers.head import HeadSignal
 from avatar.drivers.mesh import ReferenceMesh
 from avatar.drivers.mix import add_expressions, add_poses, mix_codes
 from avatar.drivers.pose import PoseSignal
-from avatar.drivers.prompt import PromptSignal
 from avatar.drivers.signal import Signal, step_strength
 from avatar.drivers.split import turned_only
 from avatar.errors import UserError
@@ -26,7 +26,7 @@ from avatar.windows import Motion
 
 Array = NDArray[np.float32]
 S = TypeVar("S", bound=Signal)
-Mixed = ExpressionSignal | PoseSignal | PromptSignal
+Mixed = ExpressionSignal | PoseSignal | AddedMotion
 
 
 def fitted(signal: S, fps: Fraction, frames: int, when_short: WhenShort) -> S:
@@ -63,7 +63,7 @@ def _schedule(signals: Sequence[Mixed]) -> Callable[[float], float]:
 
 
 def _heard(signal: Mixed) -> bool:
-    """Whether the net hears of a signal, beside what geometry makes of it: not of moods and prompts."""
+    """Whether the net hears of a signal, beside what geometry makes of it: not of moods and added motion."""
     return isinstance(signal, PoseSignal) or (
         isinstance(signal, ExpressionSignal) and bool(signal.codes.any())
     )
@@ -99,7 +99,7 @@ class Mixer:
         self.whole = whole
         self.rest, self.own = mesh.rest, np.zeros_like(mesh.rest)
         self.expressions: list[ExpressionSignal] = []
-        self.prompts: list[PromptSignal] = []
+        self.added: list[AddedMotion] = []
         self.heads: list[HeadSignal] = []
         self.schedules: dict[str, Callable[[float], float]] = {}
         felt = [signal for signal in signals if signal.strength.any()]  # at strength 0 it is as if not there
@@ -108,9 +108,9 @@ class Mixer:
         for signal in felt:
             if isinstance(signal, ExpressionSignal):
                 self.expressions.append(fitted(signal, fps, frames, when_short))
-            elif isinstance(signal, PromptSignal):
-                self.prompts.append(fitted(signal, fps, frames, when_short))
-                self.expressions.append(self.prompts[-1].expression)
+            elif isinstance(signal, AddedMotion):
+                self.added.append(fitted(signal, fps, frames, when_short))
+                self.expressions.append(self.added[-1].expression)
             elif "head" in signal.mask:
                 smooth = fitted(signal.smoothed(), fps, frames, when_short)
                 self.heads.append(HeadSignal.of_pose(smooth, mesh.basis))
@@ -119,8 +119,8 @@ class Mixer:
 
     @property
     def turns(self) -> list[HeadSignal]:
-        """What the prompts do with the head."""
-        return [signal.pose for signal in self.prompts if "head" in signal.mask]
+        """What added motion does with the head."""
+        return [signal.pose for signal in self.added if "head" in signal.mask]
 
     def __call__(self, motion: Motion, first: int, speech: Array) -> Motion:
         """Motion of the frames from `first` on, with the signals added.
@@ -134,7 +134,7 @@ class Mixer:
         turned = [(own(signal.head[part]), signal.strength[part]) for signal in self.heads]
         told = [
             (own(signal.head[part]), signal.sway[part], signal.strength[part])
-            for signal in self.prompts
+            for signal in self.added
             if "head" in signal.mask
         ]
         motion = motion._replace(

@@ -33,7 +33,7 @@ from avatar.drivers.mouth import MouthModel
 from avatar.drivers.relief import CELL as RELIEF_CELL
 from avatar.drivers.skeleton import draw_skeleton, face_keypoints
 from avatar.drivers.warp import Driven, DrivenReference
-from avatar.model import Conditions, Generator, Strengths, face_window, group
+from avatar.model import GROUP, Conditions, Generator, Strengths, face_window, group
 from avatar.windows import Motion, Window, fill, regroup
 
 Array = NDArray[np.float32]
@@ -96,6 +96,17 @@ class Sampling:
         return self.schedules[kind](time) if kind in self.schedules else 1.0
 
 
+class Known(NamedTuple):
+    """Pictures that a video is known to begin and to end with, or None: uint8 (S, S, 3), in the place of the
+    reference's crop."""
+
+    first: NDArray[np.uint8] | None = None
+    last: NDArray[np.uint8] | None = None
+
+
+NOTHING = Known()
+
+
 class Renderer:
     """Renders one reference.
 
@@ -104,12 +115,18 @@ class Renderer:
         picture: square crop around the head, uint8 (S, S, 3).
         landmarks: face mesh of the crop, (478, 3) in pixels.
         rest: curves (52,) of the reference's expression; estimated when not known.
+        known: frames that the generator is given.
     """
 
     def __init__(
-        self, nets: Nets, picture: NDArray[np.uint8], landmarks: Array, rest: Array | None = None
+        self,
+        nets: Nets,
+        picture: NDArray[np.uint8],
+        landmarks: Array,
+        rest: Array | None = None,
+        known: Known = NOTHING,
     ) -> None:
-        self.nets, side = nets, len(picture)
+        self.nets, self.known, side = nets, known, len(picture)
         self.driven = DrivenReference(ReferenceMesh(nets.basis, landmarks, rest), picture, nets.mouth)
         face = torch.from_numpy(face_mask(landmarks, side, side // CELL))
         self.cells = nets.window or side // CELL
@@ -143,7 +160,7 @@ class Renderer:
             whole = fill(chunk, start)
             driven = self._bend(whole, len(chunk.curves))
             drawn += [Driven(*frame) for frame in zip(*driven, strict=True)][: len(chunk.curves)]
-            new = self._window(whole, driven, start, *streams)
+            new = self._window(whole, driven, start, last, *streams)
             window = new if held is None else held.joined(new)
             z = self._sample(window, done, sampling)
             if result is not None:
@@ -171,7 +188,13 @@ class Renderer:
         return self.reference[:, :, 0], self.latents[:, :, 0]
 
     def _window(
-        self, motion: Motion, driven: Driven, start: bool, encode: Encode, encode_pose: Encode
+        self,
+        motion: Motion,
+        driven: Driven,
+        start: bool,
+        last: bool,
+        encode: Encode,
+        encode_pose: Encode,
     ) -> Window:
         """What the latents of a piece of whole latent frames are generated from."""
 
@@ -198,7 +221,24 @@ class Renderer:
             listening=None if told is None else self._listening(told.mean(1)),
             pose=pose,
             pose_strength=None if pose_strength is None else pose_strength.mean(1)[None],
+            known=self._known(bent, start, last),
         )
+
+    def _known(self, bent: Tensor, start: bool, last: bool) -> Tensor | None:
+        """Known latents with their mask (1, C + 1, t, h, h) of a piece that has the latents `bent`, and that
+        starts the video or is its last; None where nothing is known in the whole video."""
+        if self.known.first is None and self.known.last is None:
+            return None
+        known = bent.new_zeros(1, bent.shape[1] + 1, *bent.shape[2:])
+        for picture, here, at in ((self.known.first, start, 0), (self.known.last, last, -1)):
+            if picture is not None and here:
+                still = np.repeat(
+                    picture[None], 1 + GROUP, 0
+                )  # its second latent is that of a standing frame
+                with autocast(self.nets.device):
+                    latents = self.nets.vae.encode(self._inside(pixels(still, self.nets.device))).float()
+                known[:, :-1, at], known[:, -1, at] = latents[:, :, at], 1
+        return known
 
     def _listening(self, told: Tensor) -> Tensor:
         """Share of each cell (1, 1, t, h, h) that follows what mouth, eyes and cheeks follow, (t, 3)."""
@@ -230,6 +270,7 @@ class Renderer:
             codes=window.codes,
             listening=window.listening,
             pose=window.pose,
+            known=window.known,
         )
 
         def velocity(x: Tensor, time: float) -> Tensor:

@@ -68,6 +68,7 @@ def drive(
     out: Path,
     options: DriveOptions,
     *,
+    last: Path | None,
     pose_detector: str,
     dwpose_files: Path | None,
     preset: str,
@@ -86,6 +87,8 @@ def drive(
     """
     check_output(out, force)
     check_file(ref, "picture")
+    if last is not None:
+        check_file(last, "picture")
     given = [(kind, *addressed(text)) for kind, texts in drivers.items() for text in texts]
     for kind, _, text in given:
         if kind in FILES:
@@ -104,9 +107,13 @@ def drive(
         for kind, face, text in given:
             signal = read_driver(kind, text, **how.get(kind, {}))
             signals.append(signal if face is None else signal.on_face(face))
-        session = animator.session(ref, options=options, signals=signals)
+        session = animator.session(ref, options=options, signals=signals, last=last)
     width, height = session.size
-    named = [str(ref), *(text for texts in drivers.values() for text in texts)]
+    named = [
+        str(ref),
+        *([str(last)] if last else []),
+        *(text for texts in drivers.values() for text in texts),
+    ]
     console.print(f"{' + '.join(named)} -> {out}")
     settings = dict(options) | {
         "size": f"{width}x{height}",

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from avatar.actor import Actor
 from avatar.drivers.audio_signal import AudioSignal, Recording, Sound
 from avatar.drivers.face import Face, choose_face, find_faces
+from avatar.drivers.signal import Signal
 from avatar.drivers.speech import SpeechDriver
 from avatar.errors import UserError
 from avatar.inputs import Driver
 from avatar.media import frame_count, read_image
 from avatar.options import DriveOptions
-from avatar.render import Nets
+from avatar.render import NOTHING, Known, Nets
 from avatar.writer import VideoWriter
 
 Pixels = NDArray[np.uint8]
@@ -68,8 +69,27 @@ class Session:
         return Path(path)
 
 
+def video_length(signals: Sequence[Driver], options: DriveOptions) -> Fraction:
+    """Seconds of a video: of the longest sound, or else of the longest signal, and no more than is asked for.
+
+    Raises:
+        UserError: nothing says how long.
+    """
+    if not signals:
+        raise UserError("nothing drives the face: give --audio, --pose, --expression or --prompt")
+    sounds = [signal.seconds for signal in signals if isinstance(signal, AudioSignal | Recording)]
+    lengths = sounds or [
+        signal.seconds for signal in signals if isinstance(signal, Signal) and len(signal.strength) > 1
+    ]
+    if options.seconds is not None:
+        return min(max(lengths, default=options.seconds), options.seconds)
+    if not lengths:
+        raise UserError("the drivers have no length of their own: say how long with --seconds")
+    return max(lengths)
+
+
 class DriveSession(Session):
-    """One video of one picture.
+    """One video of one picture, which may be known to begin and end with certain frames.
 
     A signal moves the face whose number it carries, or the one that the options choose. Faces without a
     signal stay as they are in the photo. Every sound is heard in the video.
@@ -82,37 +102,29 @@ class DriveSession(Session):
     """
 
     def __init__(
-        self, nets: Nets, speech: SpeechDriver, ref: Path, signals: Sequence[Driver], options: DriveOptions
+        self,
+        nets: Nets,
+        speech: SpeechDriver,
+        ref: Path,
+        signals: Sequence[Driver],
+        options: DriveOptions,
+        known: Known = NOTHING,
     ) -> None:
         self.options, self.fps = options, options.fps
         self.sounds = [s for s in signals if isinstance(s, AudioSignal | Recording)]
         photo = read_image(ref, options.ref_time)
-        length = self._length(signals)
-        if options.seconds is not None:
-            length = min(length, options.seconds)
-        self.frames = frame_count(length, self.fps)
+        self.frames = frame_count(video_length(signals, options), self.fps)
         faces = find_faces(photo)
         self.actors: list[Actor] = []
         for number, given in sorted(self._by_face(faces, photo, signals, str(ref)).items()):
             others = [face for other, face in enumerate(faces) if other != number]
             # Faces that sway alike would look like puppets on one string.
             own = options.model_copy(update={"seed": options.seed + len(self.actors)})
-            self.actors.append(Actor(nets, speech, photo, faces[number], others, given, own, self.frames))
+            self.actors.append(
+                Actor(nets, speech, photo, faces[number], others, given, own, self.frames, known)
+            )
         self.photo = self.actors[0].compositor.photo
         self.size = self.actors[0].compositor.size
-
-    def _length(self, signals: Sequence[Driver]) -> Fraction:
-        """Seconds of the video: of the longest sound, or else of the longest signal."""
-        if self.sounds:
-            return max(sound.seconds for sound in self.sounds)
-        if not signals:
-            raise UserError("nothing drives the face: give --audio, --pose, --expression or --prompt")
-        lengths = [signal.seconds for signal in signals if len(signal.strength) > 1]
-        if lengths:
-            return max(lengths)
-        if self.options.seconds is None:
-            raise UserError("the drivers have no length of their own: say how long with --seconds")
-        return self.options.seconds
 
     def _by_face(
         self, faces: list[Face], photo: Pixels, signals: Sequence[Driver], name: str
@@ -124,7 +136,7 @@ class DriveSession(Session):
             face = choose_face(faces, self.options.face if spec is None else str(spec), size, name)
             number = next(number for number, other in enumerate(faces) if other is face)
             found.setdefault(number, []).extend(
-                signal.scaled(getattr(self.options, f"{signal.KIND}_scale"))
+                signal.scaled(getattr(self.options, f"{signal.KIND}_scale", 1.0))
                 for signal in signals
                 if signal.face == spec
             )

@@ -64,6 +64,7 @@ class Window(NamedTuple):
         audio, codes: the same, (1, t, 4, ...).
         listening: (1, 1, t, h, h), share of each cell that follows the codes.
         audio_strength, pose_strength: (1, t).
+        known: as in `avatar.model.Conditions`, (1, C + 1, t, h, h).
     """
 
     reference: Tensor
@@ -75,6 +76,7 @@ class Window(NamedTuple):
     listening: Tensor | None
     pose: Tensor | None
     pose_strength: Tensor | None
+    known: Tensor | None
 
     def joined(self, other: Window) -> Window:
         """This window and the next as one."""
@@ -88,7 +90,7 @@ class Window(NamedTuple):
         )
 
 
-TIME = (2, 2, 2, 1, 1, 1, 2, 2, 1)  # axis of each field
+TIME = (2, 2, 2, 1, 1, 1, 2, 2, 1, 2)  # axis of each field
 
 
 def fill(chunk: Motion, start: bool) -> Motion:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from avatar.drivers.mesh import CAMERA, HEAD_CENTRE, IBUG, FaceBasis, head_angles, kabsch
 from avatar.drivers.pose import PoseSignal
 from avatar.drivers.signal import Signal
-from avatar.drivers.skeleton import FACE, SEEN
+from avatar.drivers.skeleton import FACE, POINTS, SEEN
 from avatar.errors import UserError
 
 Array = NDArray[np.float32]
@@ -80,6 +81,21 @@ class HeadSignal(Signal):
         )
         rows = np.maximum(np.searchsorted(seen, np.arange(len(pose)), "right") - 1, 0)
         return cls(fps=pose.fps, head=moved[rows].astype(np.float32), strength=pose.strength, mask=pose.mask)
+
+
+def meshes_pose(meshes: Array, size: tuple[int, int]) -> PoseSignal:
+    """The pose of faces alone, one a second.
+
+    Args:
+        meshes: (T, 478, 3), px.
+        size: (width, height) of their pictures, px.
+    """
+    points = np.zeros((len(meshes), POINTS, 3), np.float32)
+    scores = np.zeros((len(meshes), POINTS), np.float32)
+    points[:, FACE], scores[:, FACE] = meshes[:, list(IBUG)], 1
+    return PoseSignal(
+        fps=Fraction(1), keypoints=points[..., :2], depth=points[..., 2], scores=scores, size=size
+    )
 
 
 def _fit(model: NDArray, points: NDArray) -> tuple[NDArray, float]:

@@ -10,7 +10,7 @@ Shapes: T frames, C tracks, 52 curves, 6 head values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
@@ -25,9 +25,7 @@ from torch import Tensor
 
 from avatar.backbone import flow
 from avatar.backbone.checkpoint import load
-from avatar.drivers.curves import CURVES
-from avatar.drivers.expression import PART_CURVES, ExpressionSignal
-from avatar.drivers.head import HeadSignal
+from avatar.drivers.added_motion import AddedMotion
 from avatar.drivers.motion import smoothstep
 from avatar.drivers.prompt_net import (
     CONTEXT,
@@ -40,7 +38,7 @@ from avatar.drivers.prompt_net import (
     head_of,
     without_text,
 )
-from avatar.drivers.signal import PARTS, Signal, parts_of
+from avatar.drivers.signal import PARTS, parts_of
 from avatar.drivers.text import SentenceEncoder, Sentences
 from avatar.errors import UserError
 
@@ -56,42 +54,18 @@ LEAST, MOST = -0.5, 1.0  # of a curve that is added
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptSignal(Signal):
-    """What is added to the motion of a face and a head.
+class PromptSignal(AddedMotion):
+    """What words add to the motion of a face and a head.
 
     Attributes:
-        curves: (T, 52), added to the face curves.
-        head: (T, 6), added to the head pose, see `avatar.drivers.head.HeadSignal`.
-        sway: (T, 1), change of the size of the idle sway: -1 is none, 1 is twice as much.
         prompt, negative: the words.
     """
 
     KIND: ClassVar[str] = "prompt"
-    SHAPES: ClassVar[Mapping[str, tuple[int, ...]]] = {"curves": (len(CURVES),), "head": (6,), "sway": (1,)}
-    ELEMENTS: ClassVar[Mapping[str, Mapping[str, Sequence[int]]]] = {
-        "curves": PART_CURVES,
-        "head": {"head": range(6)},
-        "sway": {"head": range(1)},
-    }
     FACTS: ClassVar[tuple[str, ...]] = ("prompt", "negative")
 
-    curves: Array
-    head: Array
-    sway: Array
     prompt: str = ""
     negative: str = ""
-
-    @property
-    def expression(self) -> ExpressionSignal:
-        """Its curves alone, relative to the reference."""
-        return ExpressionSignal(
-            fps=self.fps, strength=self.strength, mask=self.mask, curves=self.curves, absolute=False
-        )
-
-    @property
-    def pose(self) -> HeadSignal:
-        """Its head alone."""
-        return HeadSignal(fps=self.fps, strength=self.strength, mask=self.mask, head=self.head)
 
     @classmethod
     def _read_facts(cls, facts: Mapping[str, Any]) -> dict[str, Any]:

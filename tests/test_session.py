@@ -125,8 +125,8 @@ def test_a_prompt_is_one_of_the_signals(animator: Animator, face: Path, word: Au
     alone, none = made(animator, face, word), made(animator, face, word, Prompt("she laughs").scaled(0))
     assert np.array_equal(alone, none)
     asked = animator.session(face, word, DriveOptions(), prompt="she turns to the left")
-    assert [type(prompt) for prompt in asked.actors[0].mixer.prompts] == [PromptSignal]
-    assert len(asked.actors[0].mixer.prompts[0]) == asked.frames == 8 and asked.actors[0].body is not None
+    assert [type(prompt) for prompt in asked.actors[0].mixer.added] == [PromptSignal]
+    assert len(asked.actors[0].mixer.added[0]) == asked.frames == 8 and asked.actors[0].body is not None
     eyes = animator.session(face, signals=[Prompt("she looks down").masked("eyes")], options=TWO_SECONDS)
     idle = animator.session(face, signals=[ExpressionSignal.of_mood("sad").scaled(0)], options=TWO_SECONDS)
     assert eyes.actors[0].body is None
