@@ -54,7 +54,7 @@ class DriveOptions(Options):
     pose_scale: float = Field(1.0, ge=0, le=3, description="strength of the pose on the head")
     expression_scale: float = Field(1.0, ge=0, le=3, description="strength of the expression on the face")
     prompt_scale: float = Field(1.0, ge=0, le=3, description="strength of the prompt")
-    prompt_guidance: float = Field(1.5, ge=1, le=5, description="how strictly motion keeps to the prompt")
+    prompt_guidance: float = Field(1.25, ge=1, le=5, description="how strictly motion keeps to the prompt")
     negative_prompt: str = Field("", description="what is not to happen")
     when_short: WhenShort = Field("hold", description="what a driver does that ends before the speech")
     head_motion: float = Field(1.0, ge=0, le=3, description="amount of head sway")

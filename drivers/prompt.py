@@ -1,7 +1,8 @@
 """A prompt as a signal: what a face and a head do when they are told to in words.
 
-Tracks are sampled window by window by the net of `avatar.drivers.prompt_net`, with classifier-free guidance
-away from the negative prompt or, without one, from no text at all (Ho and Salimans 2022). Speech keeps the
+Tracks are sampled window by window by the net of `avatar.drivers.prompt_net`. Guidance is the classifier-free
+one (Ho and Salimans 2022) on the mean motion: what it says of the prompt beyond what it says of the negative
+prompt or, without one, of no text at all, is added once more in part. Speech keeps the
 mouth: beside it a prompt moves what an expression may (`avatar.drivers.mix`). The head's motion is added to
 the idle sway, and the prompt may also say how much of that there is.
 
@@ -47,7 +48,7 @@ Array = NDArray[np.float32]
 SHIPPED = Path(str(files("avatar").joinpath("weights/mini/prompt.safetensors")))
 STEPS = 8  # of the sampler
 SHIFT = 4.0  # of its times towards the noise, where it is decided what is done and to which side
-GUIDANCE = 1.5
+GUIDANCE = 1.25
 MOST_GUIDANCE = 5.0  # beyond it motion is no longer one that was ever seen
 SETTLE = 0.3  # s: motion begins in the pose of the reference
 LEAST, MOST = -0.5, 1.0  # of a curve that is added
@@ -206,39 +207,36 @@ def sample(
         text: two prompts, the wanted one and the one that guidance leads away from.
     """
     count = int(np.ceil(seconds * float(RATE))) + 2
-    scale = net.deviation.numpy()
-    fade = np.linspace(0, 1, CONTEXT + 2, dtype=np.float32)[1:-1, None]
-    made = np.zeros((0, len(TRACKS)), np.float32)
+    made = lead = np.zeros((0, len(TRACKS)), np.float32)
     while len(made) < count:
         first = max(0, len(made) - CONTEXT)
-        window = _window(net, text, made[first:], first, seconds, guidance, seed, steps)
-        shared = len(made) - first
-        blend = made[first:] + fade[:shared] * (window[:shared] - made[first:])
-        made = np.concatenate([made[:first], blend, window[shared:]])
-    return made[:count] * scale
+        when = torch.tensor([[first / float(RATE), seconds]])
+        window = _window(net, text.first(1), made[first:], first, when, seed, steps)
+        told, untold = net.mean_motion(text, when.expand(2, -1)).mT.numpy()
+        made, lead = _joined(made, window, first), _joined(lead, told - untold, first)
+    return (made + (guidance - 1) * lead)[:count] * net.deviation.numpy()
+
+
+def _joined(made: Array, window: Array, first: int) -> Array:
+    """Frames with those of a window from frame `first` on, faded over what they share."""
+    shared = len(made) - first
+    fade = np.linspace(0, 1, CONTEXT + 2, dtype=np.float32)[1:-1, None]
+    blend = made[first:] + fade[:shared] * (window[:shared] - made[first:])
+    return np.concatenate([made[:first], blend, window[shared:]])
 
 
 def _window(
-    net: PromptNet,
-    text: Sentences,
-    context: Array,
-    first: int,
-    seconds: float,
-    guidance: float,
-    seed: int,
-    steps: int,
+    net: PromptNet, text: Sentences, context: Array, first: int, when: Tensor, seed: int, steps: int
 ) -> Array:
     """WINDOW frames (T, C) from frame `first` on, in units of the net; the first ones are to be `context`."""
     shape = (1, len(TRACKS), WINDOW, 1, 1)
     known, given = torch.zeros(shape), torch.zeros(1, 1, WINDOW, 1, 1)
     known[0, :, : len(context), 0, 0] = torch.from_numpy(context).T
     given[:, :, : len(context)] = 1
-    when = torch.tensor([[first / float(RATE), seconds]])
-    both = [value.expand(2, *value.shape[1:]) for value in (known, given, when)]
 
     def velocity(x: Tensor, time: float) -> Tensor:
-        told, untold = net(x.expand(2, *x.shape[1:]), torch.full((2,), time), text, *both).float().split(1)
-        return flow.velocity_from_clean(x, flow.guide(told, untold, guidance), time)
+        clean = net(x, torch.full((1,), time), text, known, given, when).float()
+        return flow.velocity_from_clean(x, clean, time)
 
     noise = flow.noise(shape, seed, first)
     return flow.euler(velocity, noise, flow.schedule(steps, SHIFT))[0, :, :, 0, 0].T.numpy()

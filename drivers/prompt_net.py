@@ -151,7 +151,7 @@ class PromptNet(nn.Module):
             given: (B, 1, T, 1, 1), 1 where a frame is given.
             when: (B, 2), seconds from the start of the motion to the window, and of the whole motion.
         """
-        mean = F.interpolate(self.mean(text, when), WINDOW, mode="linear")[..., None, None]
+        mean = self.mean_motion(text, when)[..., None, None]
         change = self.dit(
             x,
             TIME_SCALE * time,
@@ -162,6 +162,10 @@ class PromptNet(nn.Module):
             scalars=(when / LONGEST).clamp(0, 1),
         )
         return mean + change
+
+    def mean_motion(self, text: Sentences, when: Tensor) -> Tensor:
+        """Mean of the tracks (B, C, T) that prompts ask for, in units of their deviation."""
+        return F.interpolate(self.mean(text, when).float(), WINDOW, mode="linear")
 
 
 def without_text(text: Sentences, dropped: Tensor) -> Sentences:

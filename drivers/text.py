@@ -37,6 +37,10 @@ class Sentences:
     mask: Tensor
     pooled: Tensor
 
+    def first(self, count: int) -> Sentences:
+        """The first prompts."""
+        return Sentences(self.tokens[:count], self.mask[:count], self.pooled[:count])
+
 
 class SentenceEncoder:
     """Encodes prompts on the CPU.

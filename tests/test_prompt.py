@@ -62,19 +62,19 @@ def two() -> Sentences:
     return Sentences(tokens, mask, torch.randn(2, CHANNELS, generator=generator))
 
 
-def test_a_window_is_one_euler_run_with_guidance(net: PromptNet, two: Sentences) -> None:
-    """One step from noise lands on the guided clean prediction: 1.5 x wanted - 0.5 x unwanted."""
+def test_a_window_is_one_euler_run_and_guidance_on_the_mean(net: PromptNet, two: Sentences) -> None:
+    """One step from noise lands on the clean prediction; 1.5 adds half of the wanted mean - the unwanted."""
     from avatar.backbone import flow
 
     made = sample(net, two, 4.0, guidance=1.5, seed=3, steps=1)
     assert made.shape == (52, len(TRACKS))
-    noise = flow.noise((1, len(TRACKS), WINDOW, 1, 1), 3).expand(2, -1, -1, -1, -1)
-    nothing = torch.zeros_like(noise)
+    noise = flow.noise((1, len(TRACKS), WINDOW, 1, 1), 3)
+    nothing, when = torch.zeros_like(noise), torch.tensor([[0.0, 4.0]])
     with torch.no_grad():
-        clean = net(noise, torch.zeros(2), two, nothing, nothing[:, :1], torch.tensor([[0.0, 4.0]] * 2))
-    guided = 1.5 * clean[0] - 0.5 * clean[1]
-    expected = guided[:, :52, 0, 0].T.numpy() * net.deviation.numpy()
-    np.testing.assert_allclose(made, expected, atol=1e-5)
+        clean = net(noise, torch.zeros(1), two.first(1), nothing, nothing[:, :1], when)
+        wanted, unwanted = net.mean_motion(two, when.expand(2, -1))
+    guided = clean[0, :, :52, 0, 0] + 0.5 * (wanted - unwanted)[:, :52]
+    np.testing.assert_allclose(made, guided.T.numpy() * net.deviation.numpy(), atol=1e-5)
 
 
 def test_an_untrained_net_makes_the_mean_motion(two: Sentences) -> None:
