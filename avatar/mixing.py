@@ -25,6 +25,7 @@ from avatar.options import WhenShort
 from avatar.windows import Motion
 
 Array = NDArray[np.float32]
+HEAD_STEADY = (3.0, 3.0)  # Hz at rest, and for each shoulder width a second: a nod is quick
 S = TypeVar("S", bound=Signal)
 Mixed = ExpressionSignal | PoseSignal | AddedMotion
 
@@ -112,7 +113,7 @@ class Mixer:
                 self.added.append(fitted(signal, fps, frames, when_short))
                 self.expressions.append(self.added[-1].expression)
             elif "head" in signal.mask:
-                smooth = fitted(signal.smoothed(), fps, frames, when_short)
+                smooth = fitted(signal.smoothed(*HEAD_STEADY), fps, frames, when_short)
                 self.heads.append(HeadSignal.of_pose(smooth, mesh.basis))
         if any(signal.absolute for signal in self.expressions):
             self.own = ExpressionReader()(mesh.landmarks[None])[0]

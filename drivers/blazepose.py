@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from avatar.drivers.face import quiet
 from avatar.drivers.mesh import IBUG
 from avatar.drivers.skeleton import FACE, INDEX, LEFT_HAND, POINTS, RIGHT_HAND, face_keypoints
+from avatar.drivers.track import FaceTracker
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -58,6 +59,7 @@ class BlazePose:
         from mediapipe.python.solutions.holistic import Holistic
 
         graph = text_format.Parse(FINDER, calculator_pb2.CalculatorGraphConfig())
+        self._face = FaceTracker()  # sees the face larger than the reader does: it knows better how it turns
         with quiet():
             self._finder = SolutionBase(graph_config=graph, outputs=["detections"])
             self._reader = Holistic(model_complexity=1, smooth_landmarks=False)
@@ -68,7 +70,7 @@ class BlazePose:
     def settings(self) -> dict[str, str]:
         from mediapipe import __version__
 
-        return {"detector": self.name, "version": __version__, "layout": "2"}
+        return {"detector": self.name, "version": __version__, "layout": "3"}
 
     def find(self, frame: Pixels) -> list[Array]:
         """Boxes of all people, the largest first: squares around the hips that hold the whole body.
@@ -109,6 +111,7 @@ class BlazePose:
         left = max([0.0, own - half, *(end for end in ends if end < own)])
         right = min([float(width), own + half, *(end for end in ends if end > own)])
         self._strip = round(left), round(right)
+        self._face.forget()
         with quiet():
             self._reader.reset()
             for _ in range(SETTLE):
@@ -134,6 +137,8 @@ class BlazePose:
                 ("right", found.right_hand_landmarks),
             )
         }
+        if parts["face"] is not None and (sharper := self._face.near(frame, parts["face"])) is not None:
+            parts["face"] = sharper
         return to_layout(
             _points(found.pose_landmarks) * size + place,
             np.array([point.visibility for point in found.pose_landmarks.landmark], np.float32),

@@ -65,6 +65,21 @@ class FaceTracker:
             self._look_at(self.last)
         return points
 
+    def forget(self) -> None:
+        """Look for a face anew in the next frame."""
+        self.crop = self.last = None
+
+    def near(self, frame: Pixels, hint: Points) -> Points | None:
+        """Landmarks of a face that was found at `hint` (n, 2 or 3), px, by something else; None for no face.
+
+        Nothing is searched for: who is followed is whom the hints are of.
+        """
+        face = Face(hint)
+        if self.crop is None or self._strayed(face):
+            self._settle_at(face, frame)
+        assert self.crop is not None
+        return mesh_landmarks(self.mesh, frame, self.crop)
+
     def _look(self, frame: Pixels) -> Points | None:
         """Where the face was last; if it is lost there, wherever it is now."""
         for _ in range(2):
@@ -87,11 +102,14 @@ class FaceTracker:
         else:
             at = self.last.landmarks[:, :2].mean(0)
             face = min(faces, key=lambda other: float(np.linalg.norm(other.landmarks[:, :2].mean(0) - at)))
+        self._settle_at(face, frame)
+        return True
+
+    def _settle_at(self, face: Face, frame: Pixels) -> None:
         self._look_at(face)
         assert self.crop is not None
         for _ in range(PASSES):
             mesh_landmarks(self.mesh, frame, self.crop)
-        return True
 
     def _look_at(self, face: Face) -> None:
         left, top, width, height = face.box

@@ -148,3 +148,15 @@ def test_following_prints_nothing(astronaut: Pixels, capfd: pytest.CaptureFixtur
     follow([shown(astronaut, 0)] * 2)
     told = capfd.readouterr()
     assert told.out == "" and told.err == ""
+
+
+def test_a_hint_says_where_to_look(astronaut: Pixels, landmarks: Points) -> None:
+    """Of two alike the one that the hint is at is followed; where there is none, none is looked for."""
+    both = shown(astronaut, 0)
+    both[: astronaut.shape[0], 488:] = astronaut
+    with FaceTracker() as tracker:
+        for right in (0, 488, 0):
+            hint = moved(landmarks[:468], right + 5)
+            found = tracker.near(both, hint)
+            assert away(found, moved(landmarks, right)) < NEAR
+        assert tracker.near(np.full_like(both, 90), landmarks) is None
