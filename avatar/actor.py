@@ -15,6 +15,7 @@ from avatar.drivers.audio_signal import AudioSignal, Recording
 from avatar.drivers.expression import ExpressionSignal
 from avatar.drivers.face import Face, extract, head_crop
 from avatar.drivers.motion import smoothstep
+from avatar.drivers.photo_pose import photo_pose
 from avatar.drivers.pose import PoseSignal
 from avatar.drivers.prompt import Prompt
 from avatar.drivers.retarget import retarget
@@ -24,7 +25,7 @@ from avatar.mixing import Mixer, fitted
 from avatar.options import DriveOptions
 from avatar.render import NOTHING, Frame, Known, Nets, Renderer, Sampling
 from avatar.voice import Voice, idle, speak
-from avatar.whole import MOVED, WholeBody, reference_pose
+from avatar.whole import MOVED, WholeBody
 from avatar.windows import Motion
 
 Array = NDArray[np.float32]
@@ -83,7 +84,7 @@ class Actor:
         added = [signal for signal in map(self._spoken, signals) if isinstance(signal, AddedMotion)]
         turning = [signal for signal in added if "head" in signal.mask and signal.strength.any()]
         if moving or turning:
-            reference = reference_pose(self.compositor.photo, landmarks)
+            reference = photo_pose(self.compositor.photo, landmarks)
             moving = [retarget(signal, reference) for signal in moving]
         self.mixer = Mixer(
             self.renderer.driven.mesh,

@@ -8,48 +8,23 @@ stage's, to the bit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avatar.composite import Compositor
-from avatar.drivers.blazepose import BlazePose
 from avatar.drivers.body import BodyStage
 from avatar.drivers.head import HeadSignal
-from avatar.drivers.mesh import CHIN, FOREHEAD, IBUG, NOSE_TIP, ReferenceMesh
-from avatar.drivers.pose import PoseSignal, picture_pose
+from avatar.drivers.mesh import ReferenceMesh
+from avatar.drivers.pose import PoseSignal
 from avatar.drivers.posing import posed_points
-from avatar.drivers.skeleton import FACE, INDEX, POINTS
 from avatar.drivers.split import head_similarity
-from avatar.errors import UserError
 from avatar.render import Frame
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
 MOVED = frozenset({"head", "body"})  # parts of a pose's mask that move the person
-SAME_FACE = 0.4  # face heights that a pose's nose may be from the face's
-
-
-def reference_pose(photo: Pixels, face: Array) -> PoseSignal:
-    """The pose of the person in a photo (H, W, 3) whose face has these landmarks (478, 2+), px; of the face
-    alone if nobody else finds the person."""
-    detector = BlazePose()
-    nose, height = face[NOSE_TIP, :2], np.linalg.norm(face[CHIN, :2] - face[FOREHEAD, :2])
-    size = (photo.shape[1], photo.shape[0])
-    keypoints, scores = np.zeros((POINTS, 2), np.float32), np.zeros(POINTS, np.float32)
-    for number in range(len(detector.find(photo))):
-        try:
-            found = picture_pose(photo, detector, str(number))
-        except UserError:
-            continue
-        if np.linalg.norm(found.keypoints[0, INDEX["nose"]] - nose) < SAME_FACE * height:
-            keypoints, scores = found.keypoints[0].copy(), found.scores[0].copy()
-            break
-    keypoints[FACE], scores[FACE] = face[list(IBUG), :2], 1
-    keypoints[INDEX["nose"]], scores[INDEX["nose"]] = nose, 1
-    return PoseSignal(fps=Fraction(1), keypoints=keypoints[None], scores=scores[None], size=size)
 
 
 class WholeBody:

@@ -12,10 +12,11 @@ from avatar.composite import Compositor
 from avatar.drivers.face import extract, find_faces, head_crop
 from avatar.drivers.head import HeadSignal
 from avatar.drivers.mesh import FaceBasis, ReferenceMesh
+from avatar.drivers.photo_pose import photo_pose
 from avatar.drivers.pose import PoseSignal
 from avatar.drivers.skeleton import FACE, INDEX, SEEN
 from avatar.render import Frame
-from avatar.whole import WholeBody, reference_pose
+from avatar.whole import WholeBody
 
 Pixels = NDArray[np.uint8]
 STILL = Frame(
@@ -35,7 +36,7 @@ def whole(astronaut: Pixels) -> tuple[WholeBody, float]:
     compositor = Compositor(astronaut, crop)
     mesh = ReferenceMesh(FaceBasis.load(), crop.to_crop(face.landmarks, 256))
     assert extract(astronaut, crop, 256).shape == (256, 256, 3)
-    reference = reference_pose(astronaut, face.landmarks)
+    reference = photo_pose(astronaut, face.landmarks)
     points = np.repeat(reference.keypoints, 2, 0)
     scores = np.repeat(reference.scores, 2, 0)
     pose = PoseSignal(fps=Fraction(25), keypoints=points, scores=scores, size=size)
@@ -48,9 +49,9 @@ def whole(astronaut: Pixels) -> tuple[WholeBody, float]:
 
 def test_a_person_is_found_by_their_face(astronaut: Pixels) -> None:
     face = find_faces(astronaut)[0]
-    found = reference_pose(astronaut, face.landmarks)
+    found = photo_pose(astronaut, face.landmarks)
     assert (found.scores[0, [INDEX["left_shoulder"], INDEX["right_shoulder"]]] >= SEEN).all()
-    alone = reference_pose(np.zeros_like(astronaut), face.landmarks)
+    alone = photo_pose(np.zeros_like(astronaut), face.landmarks)
     assert (alone.scores[0, FACE] == 1).all() and (alone.scores[0, 1:8] < SEEN).all()
 
 
