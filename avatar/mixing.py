@@ -16,7 +16,7 @@ from avatar.drivers.added_motion import AddedMotion
 from avatar.drivers.expression import ExpressionReader, ExpressionSignal
 from avatar.drivers.head import HeadSignal
 from avatar.drivers.mesh import ReferenceMesh
-from avatar.drivers.mix import add_expressions, add_poses, mix_codes
+from avatar.drivers.mix import add_expressions, add_poses, mix_codes, within_reach
 from avatar.drivers.pose import PoseSignal
 from avatar.drivers.signal import Signal, step_strength
 from avatar.drivers.split import turned_only
@@ -139,7 +139,7 @@ class Mixer:
             if "head" in signal.mask
         ]
         motion = motion._replace(
-            curves=add_expressions(motion.curves, shown, self.own, self.rest, speech),
+            curves=within_reach(add_expressions(motion.curves, shown, self.own, self.rest, speech)),
             head=add_poses(motion.head, turned, told),
         )
         if turned:

@@ -25,6 +25,7 @@ Array = NDArray[np.float32]
 BESIDE_SPEECH = curve_indices("mouthSmile", "mouthFrown", "mouthDimple", "mouthStretch", "mouthUpperUp")
 MOUTH = np.zeros(len(CURVES), np.float32)
 MOUTH[list(PART_CURVES["mouth"])] = 1
+MORE = 0.15
 FACE_PARTS = ("mouth", "eyes", "cheeks")  # in the order of `avatar.drivers.mesh.part_masks`
 SHAPE = MOUTH.copy()  # of the mouth, which is the speech's alone
 SHAPE[list(BESIDE_SPEECH)] = 0
@@ -51,6 +52,12 @@ def add_expressions(
     own = speech[:, None]
     idle = np.minimum(faded, 1) * (1 - own * MOUTH) * (curves - rest)
     return (curves - idle + (1 - own * SHAPE) * added).astype(np.float32)
+
+
+def within_reach(curves: Array) -> Array:
+    """Curves (T, 52) that stay under 1 + MORE: at 1 a face has done all that it can, and more tears it."""
+    beyond = np.maximum(curves - 1, 0)
+    return (curves - beyond + MORE * np.tanh(beyond / MORE)).astype(np.float32)
 
 
 def mix_codes(signals: Sequence[ExpressionSignal], speech: Array) -> tuple[Array, Array]:

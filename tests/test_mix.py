@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from avatar.drivers.curves import CURVES, INDEX, MOUTH, curve_indices
 from avatar.drivers.expression import CHEEKS, EYES, MOODS, ExpressionSignal
-from avatar.drivers.mix import BESIDE_SPEECH, add_expressions, add_poses
+from avatar.drivers.mix import BESIDE_SPEECH, MORE, add_expressions, add_poses, within_reach
 
 Array = NDArray[np.float32]
 FRAMES = 7
@@ -216,3 +216,11 @@ def test_a_pose_grows_in_a_straight_line_on_a_still_head() -> None:
 def test_the_strength_of_a_pose_is_of_each_frame() -> None:
     strength = np.float32([0, 0, 0, 1, 1, 1, 1])
     assert np.array_equal(add_poses(HEAD, [(DRIVEN, strength)]), np.concatenate([HEAD[:3], DRIVEN[3:]]))
+
+
+def test_curves_stay_within_reach() -> None:
+    """Up to 1 nothing changes, beyond it what is more still grows, and never by as much as MORE."""
+    curves = np.linspace(-1, 3, 41, dtype=np.float32)[:, None]
+    found = within_reach(curves)
+    assert np.array_equal(found[curves <= 1], curves[curves <= 1])
+    assert (np.diff(found[:30, 0]) > 0).all() and found.max() <= 1 + MORE
