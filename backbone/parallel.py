@@ -2,8 +2,10 @@
 
 Each device keeps its share of the video tokens and all text tokens. For attention shares of tokens become
 shares of heads and back (all-to-all, as DeepSpeed-Ulysses does), so heads must divide by the devices.
-PyTorch's own `context_parallel` knows CUDA kernels only; the exchange here is PyTorch's functional
-collectives on a `DeviceMesh`, which run on any of its backends.
+PyTorch's own `context_parallel` knows CUDA kernels only; the exchange here is the collectives of
+`torch.distributed` on the group of a `DeviceMesh`, which run on any of its backends. The functional ones hold
+the group for good: `destroy_process_group` could not end its threads, and a thread that lets go of a tensor
+while Python exits aborts the process.
 
 Shape legend: B batch, N video tokens, S those of a share, L text tokens, A heads, D channels of a head, P
 devices.
@@ -13,9 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 import torch
-import torch.distributed._functional_collectives as collectives
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.distributed.device_mesh import DeviceMesh
 
 from avatar.backbone.attention import Rotation, attention
@@ -106,9 +107,13 @@ class TokenSharing:
 
     def _exchange(self, parts: Tensor) -> Tensor:
         """Part i of (P, ...) goes to device i; what came from device i is part i."""
-        return collectives.wait_tensor(collectives.all_to_all_single(parts, None, None, self.mesh))
+        received = torch.empty_like(parts)
+        distributed.all_to_all_single(received, parts, group=self.mesh.get_group())
+        return received
 
 
 def _gather(x: Tensor, dim: int, mesh: DeviceMesh) -> Tensor:
     """The tensors of all devices, joined along an axis."""
-    return collectives.wait_tensor(collectives.all_gather_tensor(x.contiguous(), dim, mesh))
+    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(mesh.size())]
+    distributed.all_gather(parts, x.contiguous(), group=mesh.get_group())
+    return torch.cat(parts, dim)
