@@ -38,7 +38,7 @@ from avatar.drivers.face import choose_face, find_faces
 from avatar.drivers.prompt_encoders import Encoded
 from avatar.drivers.speech_states import FPS, SpeechStates, speech_states
 from avatar.errors import UserError
-from avatar.generate import Nets, Pixels, as_clip, decode
+from avatar.generate import Nets, Pixels, as_clip, decode, one_clip
 from avatar.generate_options import SpeakOptions
 from avatar.media import frame_count
 from avatar.prompts import Wanted
@@ -102,10 +102,16 @@ class SpeakerPipeline:
             prompt: what is to be seen.
 
         Raises:
-            UserError: no face is found, or the prompt does not fit.
+            UserError: no face is found, the prompt does not fit, or steps of a long video are to be skipped.
         """
         nets, release = self.nets, self.nets.release
         assert nets.whisper is not None
+        frames = frame_count(seconds, Fraction(FPS))
+        if nets.cache is not None and frames > release.sampling.frames:
+            raise UserError(
+                "--step-cache: windows of a long video move from step to step, so no two steps are alike; "
+                f"leave it out or make at most {release.sampling.frames / FPS:.2f} s, by --seconds"
+            )
         height, width = picture.shape[:2]
         face = choose_face(find_faces(picture), options.face, (width, height))
         size = speaker_size((height, width), options.image_size)
@@ -115,7 +121,6 @@ class SpeakerPipeline:
             negative = release.negative_prompt if options.neg_prompt is None else options.neg_prompt
             wanted.append(Wanted(negative, shown))
         encoded = nets.prompts(wanted)
-        frames = frame_count(seconds, Fraction(FPS))
         with nets.vae() as vae:
             clip = as_clip(shown).to(next(vae.parameters()))
             reference = vae.encode_tiled(clip.expand(-1, -1, release.sampling.frames, -1, -1)).float()
@@ -142,7 +147,7 @@ class SpeakerPipeline:
         times = flow.schedule(options.infer_steps, options.flow_shift or release.sampling.shift, reverse=True)
         numbers = {time: i for i, time in enumerate(times.tolist())}
         count = release.dit.motion_values
-        with self.nets.dit() as found:
+        with self.nets.dit() as found, one_clip(self.nets.cache):
             net = cast(AudioDiT, found)
             dtype = next(net.parameters()).dtype
 
@@ -156,7 +161,11 @@ class SpeakerPipeline:
                 "fps": row(FPS, 1)[0],
             }
 
-            def predict(x: Tensor, time: float, text: Encoded, speech: Tensor, face: float) -> Tensor:
+            def predict(
+                x: Tensor, time: float, text: Encoded, speech: Tensor, face: float, branch: str
+            ) -> Tensor:
+                if net.cache is not None:
+                    net.cache.branch = branch
                 return net.animate(
                     x.to(dtype),
                     row(TIME_SCALE * time, 1)[0],
@@ -176,10 +185,10 @@ class SpeakerPipeline:
                 def part(x: Tensor, frames: Tensor) -> Tensor:
                     speech = speaker.speech.around(speech_frames(frames, GROUP * total))[None]
                     if speaker.negative is None:
-                        return predict(x, time, speaker.text, speech, 1.0)
-                    heard = predict(x, time, speaker.text, speech, guidance.face)
+                        return predict(x, time, speaker.text, speech, 1.0, "heard")
+                    heard = predict(x, time, speaker.text, speech, guidance.face, "heard")
                     text = speaker.negative if guidance.negative_text else speaker.text
-                    silent = predict(x, time, text, torch.zeros_like(speech), guidance.face)
+                    silent = predict(x, time, text, torch.zeros_like(speech), guidance.face, "silent")
                     return flow.guide(heard, silent, guidance.scale)
 
                 fused = fuse(part, x, windows)

@@ -81,6 +81,9 @@ def drive(
         bool,
         typer.Option("--use-cpu-offload", help="only the net at work is on the device, for hunyuan-avatar"),
     ] = False,
+    block_offload: cli_generate.BlockOffload = False,
+    quantise: cli_generate.Quantise = None,
+    step_cache: cli_generate.StepCache = None,
     force: Annotated[bool, typer.Option("--force", help="replace an existing output file")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:

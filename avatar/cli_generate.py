@@ -42,7 +42,28 @@ OF_DRIVE = {
         for name in ("seed", "head_motion", "expressiveness", "face", "seconds", "prompt", "image_size")
     },
 }
-NETS_OF_DRIVE = ("weights", "lora", "dtype", "use_cpu_offload", "image_size")
+NETS_OF_DRIVE = (
+    "weights",
+    "lora",
+    "dtype",
+    "use_cpu_offload",
+    "quantise",
+    "block_offload",
+    "step_cache",
+    "image_size",
+)
+
+Quantise = Annotated[
+    Literal["int8", "fp8"] | None,
+    typer.Option("--quantise", "--quantize", help="weights of the DiT's blocks in 8 bits, by torchao"),
+]
+BlockOffload = Annotated[
+    bool, typer.Option("--block-offload", help="the DiT's blocks stay in their file, each read when it runs")
+]
+StepCache = Annotated[
+    float | None,
+    typer.Option(help="skip blocks in steps whose first block changes less than this share, such as 0.1"),
+]
 
 
 def given(ctx: typer.Context) -> set[str]:
@@ -107,6 +128,9 @@ def generate(
     use_cpu_offload: Annotated[
         bool, typer.Option("--use-cpu-offload", help="only the net at work is on the device")
     ] = False,
+    block_offload: BlockOffload = False,
+    quantise: Quantise = None,
+    step_cache: StepCache = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="where the nets run")
     ] = "auto",
@@ -125,6 +149,9 @@ def generate(
         loras=tuple(lora_strength(written) for written in lora or ()),
         dit_weight=dit_weight,
         fp8=use_fp8,
+        quantise=quantise,
+        block_offload=block_offload,
+        step_cache=step_cache,
     )
     wish = Wish(prompt, rewrite, rewrite_url, rewrite_model)
     if audio is not None or preset == SPEAKER:
@@ -202,6 +229,9 @@ def drive(ctx: typer.Context) -> bool:
         dtype=asked["dtype"],
         offload=asked["use_cpu_offload"],
         loras=tuple(lora_strength(each) for each in asked["lora"] or ()),
+        quantise=asked["quantise"],
+        block_offload=asked["block_offload"],
+        step_cache=asked["step_cache"],
     )
     try:
         options = SpeakOptions(**{OF_DRIVE[name]: asked[name] for name in written & OF_DRIVE.keys()})

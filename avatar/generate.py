@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -24,12 +24,23 @@ from torch import Tensor
 from avatar.backbone import flow
 from avatar.backbone.dit import TIME_SCALE, DiT
 from avatar.backbone.image_condition import concat_condition, hold_first, start_from
+from avatar.backbone.step_cache import StepCache
 from avatar.backbone.vae import CausalVAE
 from avatar.device import pick_device
 from avatar.drivers.prompt_encoders import Encoded, PromptEncoder
 from avatar.errors import UserError
 from avatar.generate_options import GenerateOptions, NetOptions
-from avatar.loading import Placed, ReleaseFiles, find, load_dit, load_vae, pick_dtype, small_dtype
+from avatar.loading import (
+    ByBlocks,
+    Placed,
+    ReleaseFiles,
+    check_mapped,
+    find,
+    load_dit,
+    load_vae,
+    pick_dtype,
+    small_dtype,
+)
 from avatar.prompts import Prompts, Wanted, identify
 from avatar.releases import Release
 
@@ -73,6 +84,7 @@ class Nets:
         prompts: encodes prompts.
         device: where the tensors between them are.
         whisper: folder of the encoder of speech; None for releases that do not hear.
+        cache: skips blocks in similar steps; None to run all.
         told: what is worth saying about the nets before they run.
     """
 
@@ -82,6 +94,7 @@ class Nets:
     prompts: Callable[[list[Wanted]], list[Encoded]]
     device: torch.device
     whisper: Path | None = None
+    cache: StepCache | None = None
     told: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -95,9 +108,18 @@ class Nets:
         files = find(options.weights, options.preset, dit_weight=options.dit_weight, fp8=options.fp8)
         small = small_dtype(device, dtype)
         template = files.release.template
+        if options.block_offload:
+            check_mapped(files, dtype)
+        cache = None if options.step_cache is None else StepCache(options.step_cache)
+
+        def make() -> DiT:
+            net = load_dit(files, dtype, options.loras, options.quantise)
+            net.cache = cache
+            return net
+
         return cls(
             release=files.release,
-            dit=Placed(lambda: load_dit(files, dtype, options.loras), device, options.offload),
+            dit=ByBlocks(make, device) if options.block_offload else Placed(make, device, options.offload),
             vae=Placed(lambda: load_vae(files, small), device, options.offload),
             prompts=Prompts(
                 lambda: PromptEncoder(files.encoders, template, device, small),
@@ -105,19 +127,29 @@ class Nets:
             ),
             device=device,
             whisper=files.whisper,
-            told=_told(files, device, dtype, small),
+            cache=cache,
+            told=_told(files, options, device, small),
         )
 
 
-def _told(files: ReleaseFiles, device: torch.device, dit: torch.dtype, small: torch.dtype) -> dict[str, str]:
+def _told(
+    files: ReleaseFiles, options: NetOptions, device: torch.device, small: torch.dtype
+) -> dict[str, str]:
     """Names and values for the user."""
-    types = [str(kind).removeprefix("torch.") for kind in (dit, small)]
-    return {
+    types = [str(kind).removeprefix("torch.") for kind in (pick_dtype(options.dtype), small)]
+    told = {
         "preset": files.preset,
         "weights": str(files.dit),
         "device": str(device),
         "types": f"DiT {types[0]}, VAE and text encoders {types[1]}",
     }
+    if options.quantise:
+        told["blocks"] = f"{options.quantise} weights"
+    if options.block_offload:
+        told["blocks"] = "read from the file as they run"
+    if options.step_cache is not None:
+        told["step_cache"] = f"{options.step_cache:g}"
+    return told
 
 
 class VideoPipeline:
@@ -208,12 +240,14 @@ class VideoPipeline:
         embedded = options.embedded_cfg_scale
         if embedded is None:
             embedded = sampling.embedded_guidance
-        with self.nets.dit() as net:
+        with self.nets.dit() as net, one_clip(net.cache):
             dtype = next(net.parameters()).dtype
             guidance = None if embedded is None else torch.tensor([embedded], device=device, dtype=dtype)
             joined = None if condition is None else condition.to(dtype)
 
             def predict(x: Tensor, time: float, encoded: Encoded) -> Tensor:
+                if net.cache is not None:
+                    net.cache.branch = encoded is scene.text
                 return net(
                     x.to(dtype),
                     torch.tensor([TIME_SCALE * time], device=device),
@@ -243,6 +277,19 @@ class VideoPipeline:
         """Scaled latents (1, C, 1, h, w) of a picture (H, W, 3), the mean of what the VAE says."""
         with self.nets.vae() as vae:
             return vae.encode_tiled(as_clip(picture).to(next(vae.parameters()))).float()
+
+
+@contextmanager
+def one_clip(cache: StepCache | None) -> Iterator[None]:
+    """A cache remembers nothing before the block, and holds no tokens after it."""
+    if cache is None:
+        yield
+        return
+    cache.clear()
+    try:
+        yield
+    finally:
+        cache.clear()
 
 
 def decode(nets: Nets, latents: Tensor) -> Iterator[Pixels]:

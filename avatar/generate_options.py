@@ -44,6 +44,10 @@ class NetOptions:
         loras: LoRA files and their strengths.
         dit_weight: another file or folder of the DiT.
         fp8: read the DiT's 8-bit file.
+        quantise: keep the weights of the DiT's blocks in 8 bits: int8 or fp8.
+        block_offload: the DiT's blocks stay in their file, and each is read when it runs.
+        step_cache: share of change under which a step of the sampler skips all blocks but the first; None
+            for all steps whole.
     """
 
     weights: Path
@@ -54,6 +58,22 @@ class NetOptions:
     loras: tuple[tuple[Path, float], ...] = ()
     dit_weight: Path | None = None
     fp8: bool = False
+    quantise: Literal["int8", "fp8"] | None = None
+    block_offload: bool = False
+    step_cache: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.step_cache is not None and not 0 < self.step_cache <= 1:
+            raise UserError(
+                f"--step-cache {self.step_cache:g}: must be above 0 and at most 1, 0.1 is careful"
+            )
+        if self.block_offload:
+            changed = {"--lora": self.loras, "--quantise": self.quantise, "--use-fp8": self.fp8}
+            for flag in (flag for flag, value in changed.items() if value):
+                raise UserError(
+                    f"{flag}: changes the weights, which --block-offload reads as they are in the file; "
+                    "leave one of them out"
+                )
 
 
 class Wish(NamedTuple):

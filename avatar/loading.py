@@ -20,6 +20,8 @@ from torch import nn
 from avatar import weights
 from avatar.adapters.audio_dit import AudioDiTConfig
 from avatar.backbone.dit import DiT, DiTConfig
+from avatar.backbone.offload import Offload
+from avatar.backbone.quantise import Weights, quantise
 from avatar.backbone.vae import CausalVAE
 from avatar.drivers.prompt_encoders import Folders, import_transformers, read_config
 from avatar.errors import UserError
@@ -121,16 +123,45 @@ def find(root: Path, preset: str, *, dit_weight: Path | None = None, fp8: bool =
     return files
 
 
-def load_dit(files: ReleaseFiles, dtype: torch.dtype, loras: Sequence[tuple[Path, float]] = ()) -> DiT:
-    """The DiT on the CPU, LoRAs merged.
+def load_dit(
+    files: ReleaseFiles,
+    dtype: torch.dtype,
+    loras: Sequence[tuple[Path, float]] = (),
+    small: Weights | None = None,
+) -> DiT:
+    """The DiT on the CPU, LoRAs merged, then its blocks in 8 bits where asked for.
 
     Raises:
-        UserError: a LoRA does not fit.
+        UserError: a LoRA does not fit, or torchao is not installed.
     """
     found = weights.load(files.dit, _preset_of(files))
     if loras:
         found = weights.merge_loras(found, loras)
-    return cast(DiT, found.module().to(dtype)).requires_grad_(False)
+    net = cast(DiT, found.module().to(dtype)).requires_grad_(False)
+    if small is not None:
+        quantise(net, small)
+    return net
+
+
+def check_mapped(files: ReleaseFiles, dtype: torch.dtype) -> None:
+    """Refuse weights that would have to be copied to be used, since copies do not stay in the file.
+
+    Raises:
+        UserError: they are of another layout or number type.
+    """
+    found = weights.load(files.dit, _preset_of(files))
+    if found.layout == "diffusers":
+        raise UserError(
+            f"--block-offload: {files.dit} is in the layout of diffusers, whose matrices are joined in "
+            "memory; write it anew by `avatar weights convert`"
+        )
+    held = next(value.dtype for value in found.tensors.values())
+    if held != dtype:
+        names = {kind: name for name, kind in DTYPES.items()}
+        raise UserError(
+            f"--dtype {names[dtype]}: with --block-offload numbers are used as they are in {files.dit}, "
+            f"which holds {names.get(held, held)}"
+        )
 
 
 def load_vae(files: ReleaseFiles, dtype: torch.dtype) -> CausalVAE:
@@ -156,6 +187,22 @@ class Placed(Generic[Net]):
             if self._offload and self._device.type != "cpu":
                 self._net.to("cpu")
                 torch.cuda.empty_cache()
+
+
+class ByBlocks:
+    """A DiT whose blocks are read from their file as they run."""
+
+    def __init__(self, make: Callable[[], DiT], device: torch.device) -> None:
+        self._make, self._device = make, device
+        self._net: DiT | None = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[DiT]:
+        """The net; all but its blocks is on the device."""
+        if self._net is None:
+            self._net = self._make()
+            Offload(self._net, self._device)
+        yield self._net
 
 
 def pick_dtype(name: str) -> torch.dtype:

@@ -58,6 +58,8 @@ def speak(
     with bar(console, "steps") as progress:
         step = partial(progress.advance, progress.add_task("", total=options.infer_steps))
         latents = pipeline.sample(speaker, options, step)
+    if pipeline.nets.cache is not None:
+        console.print(str(pipeline.nets.cache))
     length = Fraction(speaker.frames, FPS)
     writer = VideoWriter(
         out, size=(width, height), fps=Fraction(FPS), audio=audio, seconds=length, force=force

@@ -64,6 +64,8 @@ def generate(
         with bar(console, "steps") as progress:
             step = partial(progress.advance, progress.add_task("", total=options.infer_steps))
             latents = pipeline.sample(scene, options, seed, step)
+        if pipeline.nets.cache is not None:
+            console.print(str(pipeline.nets.cache))
         frames = options.video_length - sampling.dropped_frames
         writer = VideoWriter(out, size=(width, height), fps=Fraction(sampling.fps), force=force)
         with writer, bar(console) as progress:

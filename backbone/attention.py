@@ -12,6 +12,7 @@ from torch import Tensor
 
 from avatar.backbone import rows
 from avatar.backbone.precision import tracked
+from avatar.backbone.threads import share
 
 Grid = tuple[int, int, int]
 """Tokens in (time, height, width); time is outermost in the token order."""
@@ -118,14 +119,19 @@ def norm_rope(parts: Sequence[Heads]) -> Tensor:
 
 def _norm_rope_into(out: Tensor, x: Tensor, weight: Tensor, rotation: Rotation | None) -> None:
     """In runs of tokens that stay in a CPU's cache in float32: ten times faster there than all at once."""
-    step = RUN if x.device.type == "cpu" else x.shape[1]
-    for i in range(0, x.shape[1], step):
-        run = x[:, i : i + step].to(torch.float32, copy=True)
+
+    def norm(tokens: slice) -> None:
+        run = x[:, tokens].to(torch.float32, copy=True)
         run *= torch.rsqrt(run.square().mean(-1, keepdim=True) + EPS)
         run *= weight
         if rotation is not None:
-            torch.view_as_complex(run.unflatten(-1, (-1, 2))).mul_(rotation[i : i + step, None])
-        out[:, i : i + step] = run
+            torch.view_as_complex(run.unflatten(-1, (-1, 2))).mul_(rotation[tokens, None])
+        out[:, tokens] = run
+
+    if x.device.type == "cpu":
+        share(norm, (slice(i, i + RUN) for i in range(0, x.shape[1], RUN)))
+    else:
+        norm(slice(None))
 
 
 def layer_norm(x: Tensor) -> Tensor:

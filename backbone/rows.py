@@ -2,7 +2,8 @@
 
 PyTorch's CPU kernel runs bfloat16 attention at less than half the rate of a matrix product on CPUs without
 matrix tiles (AMX). Here both products of a block go through the matrix library whole, with the softmax
-between. Scores are rounded to bfloat16, which doubles the kernel's rounding error (docs/performance.md).
+between, each thread with blocks of its own. Scores are rounded to bfloat16, which doubles the kernel's
+rounding error (docs/performance.md).
 
 Shape legend: B batch, N queries, M keys, A heads, D channels of a head, R rows of a block.
 """
@@ -13,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-ROWS = 512  # queries of a block: its scores of 4k keys, 4 MB, stay in the cache
+from avatar.backbone.threads import share
+
+ROWS = 256  # queries of a block: its scores of 4k keys, 2 MB, stay in the cache of each thread
 LEAST = 1024  # keys; below, PyTorch's kernel has less to set up
 
 
@@ -33,15 +36,14 @@ class _RowAttention(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         ctx.save_for_backward(q, k, v)
         out = torch.empty_like(q, memory_format=torch.contiguous_format)
-        scores = q.new_empty(ROWS, k.shape[1])
-        weights = torch.empty_like(scores)
-        for b, a in _heads(q):
-            keys, values = (k[b, :, a] * q.shape[-1] ** -0.5).mT, v[b, :, a].contiguous()
-            for rows in _blocks(q):
-                count = rows.stop - rows.start
-                torch.mm(q[b, rows, a], keys, out=scores[:count])
-                torch.softmax(scores[:count], -1, out=weights[:count])
-                out[b, rows, a] = torch.mm(weights[:count], values)
+        keys, values = (x.transpose(1, 2).contiguous() for x in (k * q.shape[-1] ** -0.5, v))
+
+        def attend(block: tuple[int, int, slice]) -> None:
+            b, a, rows = block
+            scores = torch.mm(q[b, rows, a], keys[b, a].mT)
+            out[b, rows, a] = torch.mm(torch.softmax(scores, -1), values[b, a])
+
+        share(attend, [(b, a, rows) for b, a in _heads(q) for rows in _blocks(q)])
         return out
 
     @staticmethod
@@ -50,24 +52,22 @@ class _RowAttention(torch.autograd.Function):
         (q, k, v), grad = ctx.saved_tensors, grads[0]
         dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
         scale = q.shape[-1] ** -0.5
-        scores = q.new_empty(ROWS, k.shape[1])
-        weights, change = torch.empty_like(scores), torch.empty_like(scores)
-        for b, a in _heads(q):
+
+        def attend(head: tuple[int, int]) -> None:
+            b, a = head
             keys, values = k[b, :, a] * scale, v[b, :, a].contiguous()
             sums = torch.zeros(2, *keys.shape)  # of keys and values, over many blocks: in float32
             for rows in _blocks(q):
-                count = rows.stop - rows.start
-                ask, asked = q[b, rows, a], grad[b, rows, a].contiguous()
-                torch.mm(ask, keys.mT, out=scores[:count])
-                torch.softmax(scores[:count], -1, out=weights[:count])
-                sums[1] += torch.mm(weights[:count].mT, asked)
-                torch.mm(asked, values.mT, out=scores[:count])
-                torch._softmax_backward_data(
-                    scores[:count], weights[:count], -1, q.dtype, grad_input=change[:count]
-                )
-                dq[b, rows, a] = torch.mm(change[:count], keys)
-                sums[0] += torch.mm(change[:count].mT, ask)
+                ask, asked = q[b, rows, a].contiguous(), grad[b, rows, a].contiguous()
+                weights = torch.softmax(torch.mm(ask, keys.mT), -1)
+                sums[1] += torch.mm(weights.mT, asked)
+                change = torch.mm(asked, values.mT)
+                change = torch._softmax_backward_data(change, weights, -1, q.dtype)
+                dq[b, rows, a] = torch.mm(change, keys)
+                sums[0] += torch.mm(change.mT, ask)
             dk[b, :, a], dv[b, :, a] = sums[0] * scale, sums[1]
+
+        share(attend, _heads(q))
         return dq, dk, dv
 
 

@@ -45,6 +45,9 @@ class StepCache:
         """Forget the clip."""
         self._memory.clear()
 
+    def __str__(self) -> str:
+        return f"step cache: {self.skips} of {self.skips + self.whole} evaluations skipped"
+
     def __call__(self, start: Tensor, after: Tensor, text: Tensor | None, rest: Rest) -> Tensor:
         """Tokens after all blocks, from tokens (B, N, D) before and after the first."""
         added, known = after - start, self._memory.get(self.branch)

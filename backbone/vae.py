@@ -162,7 +162,7 @@ class CausalVAE(nn.Module):
         first = starts_clip(self, z, state)
         z = z / self.config.scaling_factor
         hidden = self.post_quant_conv(z) if self.config.stochastic else z
-        lean = state is None and vae_runs.suits(self.config) and not tracked(z, *self.decoder.parameters())
+        lean = state is None and vae_runs.suits(self.config, z) and not tracked(z, *self.decoder.parameters())
         made = vae_runs.decode_runs(self.decoder, hidden) if lean else self.decoder(hidden, state)
         x = unfold(made.movedim(1, -1), self.config.patch)
         extra = self.config.patch[0] - 1

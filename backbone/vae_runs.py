@@ -15,6 +15,7 @@ channels innermost in memory. Parameters are those of `avatar.backbone.vae_nets.
 """
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -25,14 +26,15 @@ from avatar.backbone.vae_nets import Decoder, VAEConfig
 
 RUN = 2**22  # numbers in a run: two frames of the largest tiles, many of the small ones
 WINOGRAD = 96  # channels from which fewer products outweigh more additions
+LEAST = 64  # latents of a frame; norms over fewer enlarge rounding, and there is little to save
 LAST = torch.channels_last
 
 
-def suits(config: VAEConfig) -> bool:
-    """Whether a decoder is of the kind that this file computes."""
+def suits(config: VAEConfig, z: Tensor) -> bool:
+    """Whether a decoder is of the kind that this file computes, and latents (B, 16, t, h, w) large enough."""
     kernels = {kernel for pair in config.kernels for kernel in pair} | {config.edge_kernel}
     named = (config.norm, config.resample, config.padding) == ("group", "nearest", "replicate")
-    return named and kernels == {(3, 3, 3)}
+    return named and kernels == {(3, 3, 3)} and prod(z.shape[-2:]) >= LEAST
 
 
 @torch.no_grad()
@@ -68,7 +70,7 @@ class _Clip:
     def count(self, frames: Tensor) -> None:
         """Take note of finished frames."""
         for frame in frames:
-            flat = frame.permute(1, 2, 0).flatten(0, 1).float()
+            flat = _wide(frame.permute(1, 2, 0).flatten(0, 1))
             self.pivot = flat.mean(0) if self.pivot is None else self.pivot
             flat = flat - self.pivot
             self.sums.append(torch.stack([flat.mean(0), flat.square_().mean(0)]).double())
@@ -144,7 +146,7 @@ def _kernel(conv: nn.Conv3d) -> Callable[[Tensor], Tensor]:
     """3x3x3 convolution of (F + 2, C, H + 2, W + 2) to (F, C', H, W), or of a first frame alone."""
     weight, bias = conv.weight, conv.bias
     total = _sum(weight, (0, 1, 2)).contiguous(memory_format=LAST)
-    if min(weight.shape[:2]) < WINOGRAD or weight.dtype != torch.float32:
+    if min(weight.shape[:2]) < WINOGRAD or _wide(weight) is not weight:
         whole = weight.contiguous(memory_format=torch.channels_last_3d)
 
         def plain(x: Tensor) -> Tensor:
@@ -180,6 +182,11 @@ def _interleave(even: Tensor, odd: Tensor) -> Tensor:
     out = _empty(even, len(even) + len(odd), *even.shape[1:])
     out[0::2], out[1::2] = even, odd
     return out
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In a type that can be summed up: float32 at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
@@ -226,12 +233,12 @@ def _edged(frame: Tensor) -> Tensor:
 
 def _sum(weight: Tensor, taps: Sequence[int]) -> Tensor:
     """Sum of taps in time of (C', C, 3, 3, 3), (C', C, 3, 3), rounded once."""
-    return weight[:, :, list(taps)].float().sum(2).to(weight.dtype)
+    return _wide(weight[:, :, list(taps)]).sum(2).to(weight.dtype)
 
 
 def _phases(kernel: Tensor) -> list[Tensor]:
     """3x3 kernels over repeated pixels as 2x2 kernels over the pixels, for new positions (0, 0) to (1, 1)."""
-    k = kernel.float()
+    k = _wide(kernel)
     high = (
         torch.stack([k[:, :, 0], k[:, :, 1] + k[:, :, 2]], 2),
         torch.stack([k[:, :, 0] + k[:, :, 1], k[:, :, 2]], 2),

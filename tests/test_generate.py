@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -324,3 +325,54 @@ def test_lora_is_merged(checkpoints: Checkpoints, tmp_path: Path) -> None:
     with plain.nets.dit() as one, styled.nets.dit() as other:
         change = other.double_blocks[0].img_attn_proj.weight - one.double_blocks[0].img_attn_proj.weight
     assert torch.allclose(change, torch.full((64, 64), 0.5 * 2), atol=1e-6)  # strength * rank, alpha = rank
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_step_cache_skips_and_forgets(checkpoints: Checkpoints) -> None:
+    options = GenerateOptions(**OPTIONS | {"infer_steps": 6, "cfg_scale": 2.0})
+    plain, cached = pipeline(checkpoints, "hunyuan"), pipeline(checkpoints, "hunyuan", step_cache=1.0)
+    scene = plain.prepare(PROMPT, options)
+    expected, cache = plain.sample(scene, options, 5), cached.nets.cache
+    assert plain.nets.cache is None and cache is not None
+    found = [cached.sample(scene, options, 5) for _ in range(2)]
+    assert torch.equal(*found)  # nothing of one clip is left in the next
+    assert cache.skips >= 4 and cache.skips + cache.whole == 2 * 6 * 2  # clips, steps, branches
+    assert 0 < error(found[0], expected) < 0.5
+    never = pipeline(checkpoints, "hunyuan", step_cache=1e-9).sample(scene, options, 5)
+    assert torch.equal(never, expected)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_blocks_from_their_file_give_the_same(checkpoints: Checkpoints) -> None:
+    options = GenerateOptions(**OPTIONS)
+    held = next(
+        iter(weights.load(find(checkpoints("hunyuan"), "hunyuan").dit, "hunyuan").tensors.values())
+    ).dtype
+    names = {torch.float32: "fp32", torch.bfloat16: "bf16"}
+    nets = NetOptions(weights=checkpoints("hunyuan"), preset="hunyuan", dtype=names[held], device="cpu")
+    plain, streamed = (VideoPipeline(Nets.load(replace(nets, block_offload=on))) for on in (False, True))
+    scene = plain.prepare(PROMPT, options)
+    assert torch.equal(streamed.sample(scene, options, 5), plain.sample(scene, options, 5))
+    assert streamed.nets.told["blocks"] == "read from the file as they run"
+    with pytest.raises(UserError, match="--dtype fp16: with --block-offload numbers are used as they are in"):
+        Nets.load(replace(nets, dtype="fp16", block_offload=True))
+
+
+def test_nets_that_can_not_be_had_together_are_refused() -> None:
+    nets = NetOptions(weights=Path("ckpts"), preset="hunyuan", block_offload=True)
+    for change, flag in (({"fp8": True}, "--use-fp8"), ({"quantise": "int8"}, "--quantise")):
+        with pytest.raises(UserError, match=f"{flag}: changes the weights, which --block-offload reads"):
+            replace(nets, **change)
+    with pytest.raises(UserError, match="--step-cache 0: must be above 0 and at most 1"):
+        replace(nets, step_cache=0.0)
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+@pytest.mark.usefixtures("own_cache")
+def test_blocks_in_8_bits(checkpoints: Checkpoints, kind: str) -> None:
+    pytest.importorskip("torchao")
+    options = GenerateOptions(**OPTIONS)
+    plain, small = pipeline(checkpoints, "hunyuan"), pipeline(checkpoints, "hunyuan", quantise=kind)
+    scene = plain.prepare(PROMPT, options)
+    assert 1e-5 < error(small.sample(scene, options, 5), plain.sample(scene, options, 5)) < 0.1
+    assert small.nets.told["blocks"] == f"{kind} weights"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from avatar.backbone import flow
+from avatar.backbone import flow, vae_runs
 from avatar.backbone.causal import Kernel
 from avatar.backbone.diffusers_keys import from_diffusers, to_diffusers
 from avatar.backbone.dit import DiT, DiTConfig
@@ -53,12 +53,12 @@ def error(found: Tensor, expected: Tensor) -> float:
     return ((found - expected).norm() / expected.norm()).item()
 
 
-def vaes(seed: int = 0) -> tuple[CausalVAE, diffusers.AutoencoderKLHunyuanVideo]:
+def vaes(config: VAEConfig = VAE) -> tuple[CausalVAE, diffusers.AutoencoderKLHunyuanVideo]:
     """The same weights in both; without tiling until a test turns it on."""
-    torch.manual_seed(seed)
-    ours = CausalVAE(VAE).eval()  # with gradients on it runs layer by layer; see also tests/test_vae_runs.py
+    torch.manual_seed(0)
+    ours = CausalVAE(config).eval()  # with gradients on, as here, it decodes layer by layer
     theirs = diffusers.AutoencoderKLHunyuanVideo(
-        latent_channels=4, block_out_channels=VAE.widths, layers_per_block=1, scaling_factor=1.0
+        latent_channels=4, block_out_channels=config.widths, layers_per_block=1, scaling_factor=1.0
     )
     theirs.load_state_dict(ours.state_dict())  # strict: the names are the same
     theirs.use_framewise_encoding = theirs.use_framewise_decoding = False
@@ -85,6 +85,19 @@ def test_vae(frames: int) -> None:
 TILES = Tiling(size=32, stride=24, frames=8, frame_stride=4)
 
 
+def cut_as(tiling: Tiling, vae: diffusers.AutoencoderKLHunyuanVideo) -> None:
+    """Turn tiles on."""
+    vae.enable_tiling(
+        tile_sample_min_height=tiling.size,
+        tile_sample_min_width=tiling.size,
+        tile_sample_min_num_frames=tiling.frames,
+        tile_sample_stride_height=tiling.stride,
+        tile_sample_stride_width=tiling.stride,
+        tile_sample_stride_num_frames=tiling.frame_stride,
+    )
+    vae.use_framewise_encoding = vae.use_framewise_decoding = True
+
+
 @pytest.mark.parametrize(
     ("frames", "height", "width"),
     [
@@ -97,21 +110,29 @@ TILES = Tiling(size=32, stride=24, frames=8, frame_stride=4)
 def test_vae_in_tiles(frames: int, height: int, width: int) -> None:
     ours, theirs = vaes()
     ours.tiling = TILES
-    theirs.enable_tiling(
-        tile_sample_min_height=TILES.size,
-        tile_sample_min_width=TILES.size,
-        tile_sample_min_num_frames=TILES.frames,
-        tile_sample_stride_height=TILES.stride,
-        tile_sample_stride_width=TILES.stride,
-        tile_sample_stride_num_frames=TILES.frame_stride,
-    )
-    theirs.use_framewise_encoding = theirs.use_framewise_decoding = True
+    cut_as(TILES, theirs)
     x = clip(frames, height, width)
     z = theirs.encode(x).latent_dist.mean
     assert error(ours.encode_tiled(x), z) <= ERROR
     y = theirs.decode(z).sample
     assert error(ours.decode_tiled(z), y) <= ERROR
+    with torch.no_grad():
+        assert error(ours.decode_tiled(z), y) <= ERROR
     assert error(ours.encode(x), z) > 100 * ERROR or error(ours.decode(z), y) > 100 * ERROR  # tiles count
+
+
+def test_vae_by_runs_whole_and_in_tiles() -> None:
+    """The user's way: no gradients, tiles large enough for runs of frames, and smaller ones at the border."""
+    config = replace(VAE, widths=(32, 32, 96, 96))  # 96 takes the way of fewer products
+    ours, theirs = vaes(config)
+    ours.requires_grad_(False)
+    x = clip(9, 64, 88)
+    z = theirs.encode(x).latent_dist.mean
+    assert vae_runs.suits(config, z)
+    assert error(ours.decode(z), theirs.decode(z).sample) <= ERROR
+    ours.tiling = replace(TILES, size=64, stride=40)
+    cut_as(ours.tiling, theirs)
+    assert error(ours.decode_tiled(z), theirs.decode(z).sample) <= ERROR
 
 
 def test_vae_tiles_of_diffusers_own_size_in_time() -> None:

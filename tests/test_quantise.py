@@ -1,5 +1,8 @@
 """Errors of 8-bit weights on a tiny net, and what they save."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -39,3 +42,16 @@ def test_error_of_small_weights(weights: Weights, least: float, most: float) -> 
     assert type(block.img_attn_qkv.weight) is not torch.nn.Parameter
     assert type(block.img_mod.linear.weight) is torch.nn.Parameter
     assert type(net.final_layer.linear.weight) is torch.nn.Parameter
+
+
+def test_import_is_quiet_and_loud_again() -> None:
+    """In a process of its own, since torchao is imported once only."""
+    program = (
+        "import logging, torch, avatar.backbone.quantise as q\n"
+        "names = ('double_blocks', 'single_blocks')\n"
+        "net = torch.nn.ModuleDict({name: torch.nn.Linear(8, 8) for name in names})\n"
+        "q.quantise(net, 'int8')\n"
+        "logging.getLogger('torchao').warning('later')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr.split() == ["later"]
