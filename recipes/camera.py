@@ -71,7 +71,9 @@ class Flow:
 def textured(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Where a grey picture (H, W) has enough gradient to show motion."""
     x, y = (cv2.Sobel(picture, cv2.CV_32F, dx, dy, scale=1 / 8) for dx, dy in ((1, 0), (0, 1)))
-    return np.asarray(cv2.dilate((np.hypot(x, y) > TEXTURE).astype(np.uint8), np.ones((5, 5), np.uint8)), bool)
+    return np.asarray(
+        cv2.dilate((np.hypot(x, y) > TEXTURE).astype(np.uint8), np.ones((5, 5), np.uint8)), bool
+    )
 
 
 def measure(flow: Array, seen: NDArray[np.bool_], person: NDArray[np.bool_]) -> Motion:
@@ -110,7 +112,9 @@ def movement(motions: Array) -> str:
     """One of MOVEMENTS for the steps (N, 5) of a clip, rows as `Motion`."""
     if len(motions) == 0:
         return MOVEMENTS[0]
-    smooth = np.stack([np.convolve(np.pad(m, 2, "edge"), np.ones(5) / 5, "valid") for m in motions[:, :2].T], 1)
+    smooth = np.stack(
+        [np.convolve(np.pad(m, 2, "edge"), np.ones(5) / 5, "valid") for m in motions[:, :2].T], 1
+    )
     trembling = float(np.sqrt(((motions[:, :2] - smooth) ** 2).sum(1).mean()))
     x, y, growth, person_x, person_y = motions.mean(0) / SECONDS
     edge = abs(growth) / 2  # what growth moves at the left and the right edge of the picture

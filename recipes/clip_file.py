@@ -57,7 +57,18 @@ def probe(path: Path) -> Footage:
         UserError: missing, empty or damaged file, no picture track.
     """
     check_file(path, "video")
-    head = ("-map", "0:v:0", "-frames:v", "1", "-vf", SQUARE_PIXELS, "-pix_fmt", "yuv420p", "-f", "yuv4mpegpipe")
+    head = (
+        "-map",
+        "0:v:0",
+        "-frames:v",
+        "1",
+        "-vf",
+        SQUARE_PIXELS,
+        "-pix_fmt",
+        "yuv420p",
+        "-f",
+        "yuv4mpegpipe",
+    )
     with ffmpeg.reading(path, *head) as reader:
         line = re.match(rb"YUV4MPEG2 W(\d+) H(\d+)", reader.stdout.readline())
         reader.stdout.read()
@@ -126,9 +137,7 @@ def still(path: Path, footage: Footage, number: int) -> Pixels | None:
     return None
 
 
-def write_clip(
-    path: Path, out: Path, *, first: int, count: int, crop: Crop, size: int, sound: bool
-) -> None:
+def write_clip(path: Path, out: Path, *, first: int, count: int, crop: Crop, size: int, sound: bool) -> None:
     """Write `out`.mp4, and `out`.wav where there is sound: the square `crop` of `count` frames, `size` px wide.
 
     Raises:

@@ -24,7 +24,11 @@ Probabilities = NDArray[np.float32]
 FPS = 25  # of all footage once it is read
 NARROW = 256  # px, width at which contents are compared
 SIZE = (48, 27)  # px, what TransNetV2 sees
-WINDOW, STEP, CONTEXT = 100, 50, 25  # frames that it sees at once, and those in the middle that it is believed on
+WINDOW, STEP, CONTEXT = (
+    100,
+    50,
+    25,
+)  # frames that it sees at once, and those in the middle that it is believed on
 SURE = 0.5  # probability of a transition
 
 
@@ -148,7 +152,9 @@ def _onnx(path: Path) -> Callable[[Pixels], Probabilities]:
         raise UserError(f"{path}: not an ONNX file that can be read") from error
     given = session.get_inputs()[0]
     if list(given.shape[-3:]) != [SIZE[1], SIZE[0], 3]:
-        raise UserError(f"{path}: takes pictures of shape {given.shape}, TransNetV2 takes {SIZE[0]} x {SIZE[1]} px")
+        raise UserError(
+            f"{path}: takes pictures of shape {given.shape}, TransNetV2 takes {SIZE[0]} x {SIZE[1]} px"
+        )
     kind = np.float32 if "float" in given.type else np.uint8
 
     def predict(window: Pixels) -> Probabilities:
