@@ -34,6 +34,10 @@ IN_TIME = f"{MONO},aresample=async=1:first_pts=0"
 CHUNK = 1 << 16  # samples
 
 
+class OutputError(UserError):
+    """What stops a run: a file that can not be written, whatever the footage is."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Footage:
     """What the head of a video file says; `seconds` is only declared, and 0 where it is not."""
@@ -173,5 +177,5 @@ def _checked(command: Sequence[str], out: Path) -> None:
         return
     log = ffmpeg.SOURCE_TAG.sub("", done.stderr.decode(errors="replace"))
     if "No space left on device" in log or "File too large" in log:
-        raise UserError(f"{out.parent}: the disk is full, free some space and run the same command again")
+        raise OutputError(f"{out.parent}: the disk is full, free some space and run the same command again")
     raise UserError(f"{out}: the clip could not be written ({ffmpeg.cause(log)})")
