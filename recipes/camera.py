@@ -60,7 +60,7 @@ class Flow:
         self.picture = None
 
     def __call__(self, frame: NDArray[np.uint8]) -> Array | None:
-        """Pixels (H, W, 2) that everything moved since the last frame, in pixels of `picture`; None at first."""
+        """How far everything moved since the last frame, (H, W, 2) in px of `picture`; None at first."""
         scale = min(1.0, WIDE / max(frame.shape[:2]))
         small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
@@ -95,7 +95,7 @@ def measure(flow: Array, seen: NDArray[np.bool_], person: NDArray[np.bool_]) -> 
 
 
 def _fit(x: Array, y: Array, moved: Array) -> Array:
-    """Shift x, shift y and growth of the similarity that explains most of the flow (N, 2) at x, y from the middle."""
+    """Shift x, shift y and growth of the similarity that best explains the flow (N, 2) at x, y."""
     zero, one = np.zeros_like(x), np.ones_like(x)
     # u = tx + g x - r y, v = ty + g y + r x
     base = np.stack([np.stack([one, zero, x, -y], 1), np.stack([zero, one, y, x], 1)], 1)

@@ -1,7 +1,7 @@
-"""Structured captions of clips, by rules from what was measured: nothing is said that no measurement says.
+"""Structured captions of clips, by rules from what was measured: nothing is said that was not.
 
-The parts are those of the prompts that `avatar generate` is given (`avatar.rewrite.Description`), so that a net
-trained on the captions is asked in the same words.
+The parts are those of the prompts that `avatar generate` is given (`avatar.rewrite.Description`), so that a
+net trained on the captions is asked in the same words.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _action(face: Face, speaks: bool) -> str:
 
 
 def _smile(points: Points) -> float:
-    """By how much the mouth's corners lie higher against the lips' middle than in the mean face, face heights."""
+    """By how many face heights the mouth's corners lie higher than the mean face's, from the lips' middle."""
     mean = FaceBasis.load().neutral
 
     def lift(face: NDArray) -> float:

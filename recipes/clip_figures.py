@@ -1,10 +1,11 @@
-"""Figures of one clip: where it is cut out, how sharp it is, how the face moves in it, how much text it shows.
+"""Figures of one clip: where it is cut out, how sharp it is, how the face moves, what text it shows.
 
 Coordinates are px of the picture that is given. Shapes: T frames, H x W pixels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -12,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from avatar.drivers.face import FEATURES, Crop, Face, cut, extract
-from avatar.metrics import FACE_OVAL, grey, laplacian_variance
+from avatar.drivers.face import FEATURES, Crop, Face, extract
+from avatar.metrics import grey, laplacian_variance
 from avatar.picture import FaceDescriptor
 
 Pixels = NDArray[np.uint8]
@@ -22,14 +23,17 @@ Points = NDArray[np.float32]
 MARGIN = 0.25  # face heights that a clip shows around a face wherever it goes
 LOWER = 0.1  # face heights, how far the middle of a clip lies under that of the face
 RARE = 2.0  # percent of the frames at either end that do not count for where a face goes
+AS_SHARP = 0.9  # of the highest variance, a clip may start with such a frame
 TEXT_SIDE = 512  # px, longer side of the picture in which text is looked for
+READ = 0.8  # score from which on a line is text
+SHARP_SIDE = 96  # px, height of a face whose sharpness is measured
 FACE_SIDE = 256  # px, of the square around a face that the descriptor is given
 
 
 def steady_crop(
     points: Points, heights: float, window: tuple[float, float, float, float]
 ) -> tuple[Crop, float]:
-    """One square for a whole clip, and how much wider the face's ways make it than was asked for (1: no more).
+    """One square for a whole clip, and the side that the face's ways need / the side that was asked for.
 
     Args:
         points: landmarks (T, 478, 3).
@@ -64,13 +68,22 @@ def face_motion(points: Points) -> NDArray[np.float32]:
     return np.concatenate([aperture[:, None], place], 1).astype(np.float32)
 
 
+def sharp_start(variances: Sequence[float]) -> int:
+    """The first frame that is about as sharp as the sharpest, by Laplacian variances of the first second."""
+    if not variances:
+        return 0
+    return int(np.argmax(np.array(variances) >= AS_SHARP * max(variances)))
+
+
 def sharpness(picture: Pixels, points: Points) -> float:
-    """Laplacian variance of a face / variance of its levels, which leaves contrast out."""
-    oval = points[list(FACE_OVAL), :2]
-    left, top = np.floor(oval.min(0)).astype(int)
-    side = int(np.ceil((oval.max(0) - oval.min(0)).max()))
-    levels = grey(cut(picture, Crop(int(left), int(top), max(side, 4))))
-    return laplacian_variance(levels) / max(float(levels.var()), 1.0)
+    """Variance of the Laplacian of a Gaussian over a face of 96 px / variance of its levels.
+
+    The size and the ratio leave the face's size and the light's contrast out, the Gaussian (sigma 1 px) noise
+    and the blocks of codecs, which a Laplacian alone takes for detail.
+    """
+    face = Face(points)
+    levels = grey(extract(picture, Crop.around(*face.place), SHARP_SIDE))
+    return laplacian_variance(cv2.GaussianBlur(levels, (0, 0), 1.0)) / max(float(levels.var()), 1.0)
 
 
 def describe_face(picture: Pixels, points: Points) -> NDArray[np.float64]:
@@ -95,7 +108,9 @@ def _reader() -> Any:
 
 
 def text_share(picture: Pixels) -> float:
-    """Share of a picture (H, W, 3) that lines of text cover, as RapidOCR finds them."""
-    lines, _ = _reader()(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), use_cls=False, use_rec=False)
-    areas = [cv2.contourArea(np.array(line, np.float32)) for line in lines or ()]
+    """Share of a picture (H, W, 3) that lines of text cover, as RapidOCR finds and reads them."""
+    lines, _ = _reader()(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), use_cls=False)
+    # Patterns of clothes look like text until they are read.
+    sure = [box for box, _, score in lines or () if score >= READ]
+    areas = [cv2.contourArea(np.array(box, np.float32)) for box in sure]
     return float(sum(areas)) / (picture.shape[0] * picture.shape[1])

@@ -1,7 +1,7 @@
-"""Footage read and clips written by ffmpeg: every video on one grid of 25 frames a second and 16 kHz of sound.
+"""Footage read and clips written by ffmpeg: every video on one grid of 25 frames a second, sound at 16 kHz.
 
-Time 0 is the start of the file: frame i is what a player shows at i / 25 s, whatever rate, rotation or shape of
-pixels the file has, and sound that starts late has silence in front.
+Time 0 is the start of the file: frame i is what a player shows at i / 25 s, whatever rate, rotation or shape
+of pixels the file has, and sound that starts late has silence in front.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def still(path: Path, footage: Footage, number: int) -> Pixels | None:
 
 
 def write_clip(path: Path, out: Path, *, first: int, count: int, crop: Crop, size: int, sound: bool) -> None:
-    """Write `out`.mp4, and `out`.wav where there is sound: the square `crop` of `count` frames, `size` px wide.
+    """Write `out`.mp4, and `out`.wav where there is sound: the square `crop` of `count` frames, at `size` px.
 
     Raises:
         UserError: it can not be written.

@@ -1,8 +1,8 @@
 """Clips that are there twice, and clips of one kind that are there too often.
 
-Two clips are near-duplicates where they look alike and move alike: pictures of one person in one room always look
-alike, but only copies of one moment move alike. Clips are balanced by k-means over how they look and who is in
-them. Shapes: N clips, T frames, D numbers of an embedding.
+Two clips are near-duplicates where they look alike and move alike: pictures of one person in one room always
+look alike, but only copies of one moment move alike. Clips are balanced by k-means over how they look and who
+is in them. Shapes: N clips, T frames, D numbers of an embedding.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 LUMA, CHROMA = 8, 4  # lowest frequencies, and cells of colour, a side
 ALIKE = 0.95  # cosine of two pictures' vectors
-TOGETHER = 0.9  # correlation of two motions
+TOGETHER = 0.75  # correlation of two motions: 0.70 to 0.99 for blurred or reduced copies, to 0.62 for others
 OVERLAP = 0.6  # share of the shorter clip that must fit
 BLOCK = 1024  # clips compared at once
 MOST_CLUSTERS = 10_000

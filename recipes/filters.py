@@ -1,8 +1,8 @@
 """What footage must be to be learned from: filters with limits that rise over five sets.
 
-Every clip is measured once. A set's limits are looked up here, so that other limits need no new measuring. A clip
-that meets the first set is kept; the highest set that it meets is its stage, for training that starts with much
-and ends with the best.
+Every clip is measured once. A set's limits are looked up here, so that other limits need no new measuring. A
+clip that meets the first set is kept; the highest set that it meets is its stage, for training that starts
+with much and ends with the best.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Measures:
     Attributes:
         seconds: length.
         face: median height of the face in the footage, px.
-        sharpness: of the face as the clip shows it, see `avatar.recipes.footage.sharpness`.
-        stirring: motion of the person, face heights a second.
+        sharpness: of the face as the clip shows it, see `avatar.recipes.clip_figures.sharpness`.
+        stirring: how fast the fastest tenth of the face moves, face heights a second.
         wander: side of the square that holds the face all the time / side that was wanted.
         outside: share of frames in which the face is cut by the border.
         turn: median turn of the head to the side, degrees.
@@ -73,8 +73,10 @@ LIMITS = (
     Limit("turned away", "turn", most=(ASIDE, ASIDE, 40, 35, 30), says="turn of the head in degrees"),
     Limit("out of frame", "outside", most=(0.1, 0.05, 0.02, 0, 0), says="share of frames with a cut face"),
     Limit("wanders", "wander", most=(1.6, 1.5, 1.4, 1.3, 1.2), says="room that the face needs"),
-    Limit("blur", "sharpness", least=(0.004, 0.006, 0.008, 0.012, 0.016), says="sharpness"),
-    Limit("still", "stirring", least=(0.02, 0.02, 0.03, 0.03, 0.03), says="motion in face heights a second"),
+    Limit("blur", "sharpness", least=(0.006, 0.008, 0.01, 0.013, 0.016), says="sharpness"),
+    Limit(
+        "still", "stirring", least=(0.004, 0.006, 0.008, 0.01, 0.012), says="motion in face heights a second"
+    ),
     Limit("too much motion", "stirring", most=(3, 2.5, 2, 1.5, 1.2), says="motion in face heights a second"),
     Limit("text", "text", most=(0.02, 0.015, 0.01, 0.005, 0.002), says="share of the picture with text"),
     Limit("silence", "silence", most=(0.8, 0.8, 0.7, 0.6, 0.6), says="share of silence"),

@@ -1,5 +1,5 @@
-"""One part of a video read once: its shots, the faces in them, and of every face that is followed what a filter,
-a caption and a comparison with other clips need.
+"""One part of a video read once: its shots, the faces in them, and of every face that is followed what a
+filter, a caption and a comparison with other clips need.
 
 What is found is a JSON file of records and a picture of each. Coordinates are px of the footage.
 """
@@ -35,14 +35,13 @@ from avatar.recipes.duplicates import picture_vector
 from avatar.recipes.filters import Measures
 from avatar.recipes.heard import Heard, hear, lip_sync
 from avatar.recipes.shots import FPS, ContentDetector, Detector, load_transnet, split_shots
-from avatar.recipes.tracks import NOBODY, Followers, Piece
+from avatar.recipes.tracks import NOBODY, Followers, Piece, reduced
 
 Pixels = NDArray[np.uint8]
 Points = NDArray[np.float32]
 
 PART = 600 * FPS  # frames that are read at once: what several processes share, and what a killed run repeats
 VERSION = 1  # of the records; another one is measured anew
-THUMB = 160  # px, picture of a record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +107,7 @@ class Record:
 
 
 def parts(path: Path, key: str) -> list[Part]:
-    """A video cut into parts of equal length by its declared duration; the last goes on to the end of the file.
+    """A video in parts of equal length, by its declared duration; the last goes on to the end of the file.
 
     Raises:
         UserError: not a video that can be read.
@@ -194,7 +193,7 @@ class PieceReader:
         common: dict[str, Any] = {"id": name, "key": self.part.key, "first": first, "count": count}
         common["person"] = piece.person
         if piece.person == NOBODY or count < self.reading.shortest * FPS:
-            self._save_picture(still(self.part.path, self.footage, first), name)
+            self._save_picture(piece.thumb, name)
             return Record(**common, reason="no person" if piece.person == NOBODY else "short")
         points = np.stack(piece.points[skipped : skipped + count]) * self.scale
         return self._measured(piece, points, common)
@@ -208,9 +207,10 @@ class PieceReader:
         stills = {at: extract(frame, crop, side) for at, frame in frames.items() if frame is not None}
         frame = frames[0]
         if frame is None:  # the file ends in the middle of a picture
+            self._save_picture(piece.thumb, common["id"])
             return Record(**common, reason="short")
         self._save_picture(stills[0], common["id"])
-        sharp = [sharpness(shown, crop.to_crop(points[at], side)) for at, shown in stills.items()]
+        sharp = [sharpness(frame, points[at]) for at, frame in frames.items() if frame is not None]
         motions = np.array(piece.motions, float).reshape(-1, 6)
         moved = face_motion(points)
         heard = None if self.sound is None else self.sound.part(first - self.part.first, count)
@@ -254,11 +254,8 @@ class PieceReader:
         width, height = self.footage.width, self.footage.height
         return left * width, top * height, right * width, bottom * height
 
-    def _save_picture(self, picture: Pixels | None, name: str) -> None:
-        if picture is None:
-            return
-        scale = THUMB / max(picture.shape[:2])
-        small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    def _save_picture(self, picture: Pixels, name: str) -> None:
+        small = reduced(picture)
         self.pictures.mkdir(parents=True, exist_ok=True)
         beside = self.pictures / f".{name}.{os.getpid()}.part"
         try:

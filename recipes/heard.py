@@ -71,10 +71,10 @@ def hear(pieces: Iterable[Array]) -> Heard:
 
 
 def lip_sync(aperture: Array, heard: Heard) -> tuple[float, int] | None:
-    """How a mouth moves with the sound: best Pearson r within 10 frames, and by how many frames the mouth is late.
+    """How a mouth moves with the sound: best Pearson r within 10 frames, and by how many the mouth is late.
 
-    The opening (T,) is compared with the square root of the amplitude, both smoothed over 3 frames. None where
-    less than a second is spoken: a closed mouth is then right.
+    The opening (T,) is compared with the square root of the amplitude, both smoothed over 3 frames. None
+    where less than a second is spoken: a closed mouth is then right.
     """
     if (heard.speech > SPEAKS).sum() < LEAST_SPEECH:
         return None

@@ -5,11 +5,11 @@
     data/index.json      list of {id, split, identity, seconds, source, start, caption, stage, measures ...}
     data/dropped.json    list of {id, source, start, seconds, reasons}; and files that can not be read
     data/report.html     what was kept and dropped and why, with data/pictures/
-    data/records/        what was measured, by the content of the footage: a run that was ended goes on from there
+    data/records/        what was measured, by the content of the footage: a run that was ended goes on there
 
-Footage is read once, reduced, in parts of ten minutes; what is kept is then cut out of it. Every file is written
-beside its place and renamed, and what is chosen depends on the records alone: runs that were killed, that use
-several processes or many machines end with the same files.
+Footage is read once, reduced, in parts of ten minutes; what is kept is then cut out of it. Every file is
+written beside its place and renamed, and what is chosen depends on the records alone: runs that were killed,
+that use several processes or many machines end with the same files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -60,8 +60,8 @@ NEEDED = {"scenedetect": "scenedetect", "sklearn": "scikit-learn", "silero_vad":
 class Options:
     """How footage is read, what is kept of it, and where the work is done."""
 
-    reading: Reading = Reading()
-    rules: Rules = Rules()
+    reading: Reading = field(default_factory=Reading)
+    rules: Rules = field(default_factory=Rules)
     jobs: int = 1
     ray: str | None = None
 
@@ -139,7 +139,7 @@ def _checked(options: Options) -> Options:
     text = "text" not in rules.skip
     if text and find_spec("rapidocr_onnxruntime") is None:
         raise UserError(
-            "the text filter needs rapidocr-onnxruntime: `pip install avatar-toolkit[prepare]`, or --skip text"
+            "the text filter needs rapidocr-onnxruntime: `pip install avatar-toolkit[prepare]` (or --skip text)"
         )
     if not 0 < reading.shortest < reading.longest:
         raise UserError(

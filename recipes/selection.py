@@ -97,11 +97,12 @@ def _reasons(record: Record, rules: Rules) -> tuple[Reason, ...]:
 
 
 def _worth(clips: Sequence[Kept]) -> list[float]:
-    """Which of like clips stays: that of the higher set, then the larger face, then the longer."""
+    """Which of like clips stays: that of the higher set, of one set the larger and sharper face."""
     worth = []
     for clip in clips:
-        assert clip.record.measures is not None
-        worth.append(1e6 * clip.stage + 10 * clip.record.measures.face + clip.record.measures.seconds)
+        measures = clip.record.measures
+        assert measures is not None
+        worth.append(1e6 * clip.stage + measures.face * measures.sharpness**0.5)
     return worth
 
 
@@ -129,7 +130,7 @@ def _balanced(kept: Sequence[Kept], rules: Rules, dropped: list[Dropped]) -> lis
 
 
 def identities(kept: Sequence[Kept]) -> list[str]:
-    """A name for who is seen in every clip: tracks of faces are joined by the distance of their descriptors."""
+    """A name for who is seen in every clip; tracks of faces are joined by their descriptors' distance."""
     tracks: dict[tuple[str, int, int], list[int]] = defaultdict(list)
     for number, clip in enumerate(kept):
         tracks[clip.record.track].append(number)

@@ -1,8 +1,8 @@
-"""Where a video is cut: PySceneDetect and TransNetV2 look at the same frames, and a cut is where either sees one.
+"""Where a video is cut: PySceneDetect and TransNetV2 look at the same frames, a cut is where either sees one.
 
-Frames come one by one and leave when every detector has said all that it will say of them, so that memory does
-not grow with the length. TransNetV2 (Soucek and Lokoc 2020) sees dissolves and fades too; its weights are a file
-of the user's.
+Frames come one by one and leave when every detector has said all that it will say of them, so that memory
+does not grow with the length. TransNetV2 (Soucek and Lokoc 2020) sees dissolves and fades too; its weights
+are a file of the user's.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ WINDOW, STEP, CONTEXT = (
     100,
     50,
     25,
-)  # frames that it sees at once, and those in the middle that it is believed on
+)  # frames seen at once; those in the middle are believed
 SURE = 0.5  # probability of a transition
 
 
 class Cut(NamedTuple):
-    """One shot ends before frame `end`, the next begins with frame `start`; between them lies a transition."""
+    """One shot ends before frame `end`, the next begins with frame `start`; a transition lies between."""
 
     end: int
     start: int

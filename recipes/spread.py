@@ -30,7 +30,7 @@ def spread(
         work: a function of one item that can be pickled.
         items: what to work on.
         jobs: processes.
-        ray: address of a cluster whose machines all see the same files, or "local"; `jobs` does not count then.
+        ray: address of a cluster whose machines see the same files, or "local"; `jobs` does not count then.
 
     Raises:
         UserError: the package `ray` is missing, or a process was ended from outside.
@@ -50,9 +50,7 @@ def _by_processes(work: Callable[[Item], Result], items: Sequence[Item], jobs: i
         try:
             yield from pool.map(work, items)
         except BrokenProcessPool as error:
-            raise UserError(
-                "a process was ended from outside; run the same command again to go on"
-            ) from error
+            raise UserError("a process was ended from outside; the same command goes on") from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for child in multiprocessing.active_children():
