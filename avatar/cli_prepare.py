@@ -38,8 +38,8 @@ def prepare(
 
     The same command goes on where it was ended.
     """
-    from avatar.recipes.footage import Reading
     from avatar.recipes.prepare import Options, prepare
+    from avatar.recipes.records import Reading
     from avatar.recipes.selection import Rules
 
     weights = None if transnet is None else str(transnet)

@@ -7,7 +7,7 @@
     data/report.html     what was kept and dropped and why, with data/pictures/
     data/records/        what was measured, by the content of the footage: a run that was ended goes on there
 
-Footage is read once, reduced, in parts of ten minutes; what is kept is then cut out of it. Every file is
+Footage is read once, reduced, in parts of two minutes; what is kept is then cut out of it. Every file is
 written beside its place and renamed, and what is chosen depends on the records alone: runs that were killed,
 that use several processes or many machines end with the same files.
 """
@@ -30,7 +30,7 @@ from avatar.errors import UserError
 from avatar.picture import FaceDescriptor
 from avatar.recipes.clip_file import OutputError, write_clip
 from avatar.recipes.filters import NAMES
-from avatar.recipes.footage import VERSION, Part, Reading, Record, parts, read_part, write_text
+from avatar.recipes.records import VERSION, Part, Reading, Record, parts, read_part, write_text
 from avatar.recipes.report_page import write_report
 from avatar.recipes.selection import Dropped, Kept, Rules, Selection, select
 from avatar.recipes.shots import FPS, load_transnet
@@ -139,7 +139,7 @@ def _checked(options: Options) -> Options:
     text = "text" not in rules.skip
     if text and find_spec("rapidocr_onnxruntime") is None:
         raise UserError(
-            "the text filter needs rapidocr-onnxruntime: `pip install avatar-toolkit[prepare]` (or --skip text)"
+            "text needs rapidocr-onnxruntime: `pip install avatar-toolkit[prepare]`, or --skip text"
         )
     if not 0 < reading.shortest < reading.longest:
         raise UserError(
@@ -232,7 +232,8 @@ def _cut_out(
     todo = [clip.record for clip in kept if not (clips / f"{clip.record.id}.mp4").exists()]
     work = partial(_write, paths=dict(paths), clips=clips, size=options.reading.size)
     with bar(console, "clips written") as progress:
-        for _ in progress.track(spread(work, todo, options.jobs, options.ray), total=len(todo)):
+        written = spread(work, todo, options.jobs, options.ray, threads=True)
+        for _ in progress.track(written, total=len(todo)):
             pass
 
 

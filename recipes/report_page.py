@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from avatar.recipes.footage import write_text
+from avatar.recipes.records import write_text
 
 SHOWN = 300  # pictures of a section, more make a page that no browser likes
 STYLE = """

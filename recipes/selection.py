@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from avatar.recipes.duplicates import near_duplicates, surplus
 from avatar.recipes.filters import REASON, Reason, best_stage, judge
-from avatar.recipes.footage import Record
+from avatar.recipes.records import Record
 from avatar.recipes.shots import FPS
 
 SAME_PERSON = 0.5  # dlib's distance, average of two groups; 0.6 is where two pictures are told apart

@@ -10,7 +10,7 @@ import os
 import pickle
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
@@ -22,15 +22,21 @@ Result = TypeVar("Result")
 
 
 def spread(
-    work: Callable[[Item], Result], items: Sequence[Item], jobs: int = 1, ray: str | None = None
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    jobs: int = 1,
+    ray: str | None = None,
+    *,
+    threads: bool = False,
 ) -> Iterator[Result]:
     """Results in the order of the items.
 
     Args:
         work: a function of one item that can be pickled.
         items: what to work on.
-        jobs: processes.
+        jobs: how many are worked on at the same time.
         ray: address of a cluster whose machines see the same files, or "local"; `jobs` does not count then.
+        threads: do with threads, where the work is waiting for other programs.
 
     Raises:
         UserError: the package `ray` is missing, or a process was ended from outside.
@@ -39,6 +45,9 @@ def spread(
         yield from _by_ray(work, items, ray)
     elif jobs == 1 or len(items) < 2:
         yield from map(work, items)
+    elif threads:
+        with ThreadPoolExecutor(jobs) as pool:
+            yield from pool.map(work, items)
     else:
         yield from _by_processes(work, items, min(jobs, len(items)))
 

@@ -40,7 +40,7 @@ from avatar.recipes.tracks import NOBODY, Followers, Piece, reduced
 Pixels = NDArray[np.uint8]
 Points = NDArray[np.float32]
 
-PART = 600 * FPS  # frames that are read at once: what several processes share, and what a killed run repeats
+PART = 120 * FPS  # frames that are read at once: what processes share, and what a killed run repeats at most
 VERSION = 1  # of the records; another one is measured anew
 
 
