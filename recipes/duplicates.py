@@ -34,7 +34,7 @@ def picture_vector(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     waves /= max(float(np.linalg.norm(waves)), 1e-6)
     colours = cv2.resize(ycc[..., 1:], (CHROMA, CHROMA), interpolation=cv2.INTER_AREA).ravel() / 128.0 - 1
     vector = np.concatenate([waves, colours])
-    return (vector / np.linalg.norm(vector)).astype(np.float32)
+    return (vector / max(float(np.linalg.norm(vector)), 1e-6)).astype(np.float32)
 
 
 def likeness(one: Array, other: Array) -> float:

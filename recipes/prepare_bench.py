@@ -8,6 +8,7 @@ played forth and back for some seconds, with speech-like noise. It is read in pr
 
 from __future__ import annotations
 
+import resource
 import shutil
 import subprocess
 import sys
@@ -73,10 +74,13 @@ def main(
         seconds = make_footage(clips, footage / "made.mp4", minutes)
         shutil.rmtree(folder / "data", ignore_errors=True)
         command = [sys.executable, "-m", "avatar", "prepare", str(footage), "--out", str(folder / "data")]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         taken = usage([*command, "--jobs", str(jobs), "--quiet", *options.split()])
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(
         f"{seconds:.0f} s of {SIZE[0]} x {SIZE[1]} video, {jobs} jobs: {taken.wall:.0f} s,"
-        f" {seconds / taken.wall:.2f} x real time; peak memory {taken.memory / 2**20:.0f} MiB,"
+        f" {seconds / taken.wall:.2f} x real time ({busy:.0f} s of CPU time); peak memory {taken.memory / 2**20:.0f} MiB,"
         f" and {taken.children / 2**20:.0f} MiB of all processes it started"
     )
 

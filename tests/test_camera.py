@@ -22,7 +22,7 @@ def texture(side: int, seed: int) -> Pixels:
 
 
 def film(x: float, y: float, zoom: float, nearness: float, shake: float = 0.0) -> list[Pixels]:
-    """Frames in which the background moves by x, y px a step and grows, the person `nearness` times as fast."""
+    """Frames whose background moves by x, y px a step and grows; the person is `nearness` times as fast."""
     behind, front = texture(500, 1), texture(120, 7)
     rng = np.random.default_rng(0)
     frames = []
@@ -66,8 +66,8 @@ def told(x: float, y: float, zoom: float = 0.0, nearness: float = 1.0, shake: fl
     return movement(np.array(rows))
 
 
-# Contents move against the camera; what is near moves more than the background when the camera itself moves, as
-# much when it only turns, and not at all when it goes around the person.
+# Contents move against the camera; what is near moves more than the background when the camera itself moves,
+# as much when it only turns, and not at all when it goes around the person.
 CASES = {
     "static shot": (0, 0, 0, 1, 0),
     "handheld shot": (0, 0, 0, 1, 1.5),

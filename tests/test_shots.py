@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def test_windows_of_transnet_give_what_the_whole_video_gives(lengths: tuple[int,
 
 
 def test_frames_of_a_transition_are_left_out() -> None:
-    # The constant net says that frames 30 to 34 of every window are a transition: 5 to 9, 55 to 59 of the film.
+    # A net that always says the same: frames 5 to 9 and 55 to 59 of the film are transitions.
     probability = np.zeros(WINDOW, np.float32)
     probability[CONTEXT + 5 : CONTEXT + 10] = 1
     shown = list(split_shots(scene(1, 90), [TransNet(lambda window: probability)]))
@@ -82,16 +83,16 @@ def test_a_cut_is_where_either_detector_sees_one() -> None:
 
 
 def test_memory_of_a_stream_does_not_grow() -> None:
-    longest, given, taken = 0, 0, 0
+    longest, given = 0, 0
 
-    def source() -> object:
+    def source() -> Iterator[Pixels]:
         nonlocal given
         for frame in scene(1, 1000):
             given += 1
             yield frame
 
-    for _ in split_shots(source(), [ContentDetector(), TransNet(changes)]):  # type: ignore[arg-type]
-        taken += 1
+    shown = split_shots(source(), [ContentDetector(), TransNet(changes)])
+    for taken, _ in enumerate(shown, 1):
         longest = max(longest, given - taken)
     assert longest <= 2 * WINDOW
 
