@@ -141,7 +141,7 @@ def cut(image: Pixels, crop: Crop) -> Pixels:
         return image[crop.y : crop.y + crop.side, crop.x : crop.x + crop.side]
     rows = np.clip(np.arange(crop.y, crop.y + crop.side), 0, height - 1)
     columns = np.clip(np.arange(crop.x, crop.x + crop.side), 0, width - 1)
-    return image[rows[:, None], columns[None, :]]
+    return image.take(rows, 0).take(columns, 1)
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +27,11 @@ Pixels = NDArray[np.uint8]
 
 SMALL = 640  # px, longer side of the frames in which faces are looked for
 CRF = "16"  # of the clips: finer than what nets see of them
-ON_GRID = f"fps={FPS}:start_time=0"
+LEAD = (
+    5  # frames that are read before the first one: after a jump ffmpeg leaves out a frame that is still shown
+)
 SQUARE_PIXELS = "scale=trunc(iw*sar/2)*2:trunc(ih/2)*2,setsar=1"
-IN_TIME = f"{MONO},aresample=async=1:first_pts=0"
+RAW = ("-pix_fmt", "rgb24", "-f", "rawvideo")
 CHUNK = 1 << 16  # samples
 
 
@@ -89,8 +90,16 @@ def probe(path: Path) -> Footage:
     )
 
 
-def _run(path: Path, start: Fraction, *arguments: str) -> subprocess.Popen[bytes]:
-    command = ffmpeg.command("-ss", f"{float(start):.3f}", *ffmpeg.source(path), *arguments, "pipe:1")
+def _from(first: int) -> tuple[list[str], str, str]:
+    """Options that jump to a frame, and the filters of pictures and of sound that then begin with it."""
+    lead = min(first, LEAD)
+    pictures = f"fps={FPS}:start_time=0,trim=start_frame={lead},setpts=PTS-STARTPTS"
+    sound = f"aresample=async=1:first_pts=0,atrim=start={lead / FPS:.3f},asetpts=PTS-STARTPTS"
+    return ["-ss", f"{(first - lead) / FPS:.3f}"], pictures, sound
+
+
+def _run(seek: Sequence[str], path: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    command = ffmpeg.command(*seek, *ffmpeg.source(path), *arguments, "pipe:1")
     return subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
@@ -111,11 +120,10 @@ def _pieces(process: subprocess.Popen[bytes], size: int) -> Iterator[bytes]:
 def read_small(path: Path, footage: Footage, first: int, count: int | None) -> Iterator[Pixels]:
     """Reduced frames from number `first` on, `count` of them or all, RGB, one in memory at a time."""
     width, height = footage.small
-    scale = f"{ON_GRID},{SQUARE_PIXELS},scale={width}:{height}:flags=area"
+    seek, pictures, _ = _from(first)
+    shape = ("-vf", f"{pictures},{SQUARE_PIXELS},scale={width}:{height}:flags=area")
     end = () if count is None else ("-frames:v", str(count))
-    process = _run(
-        path, Fraction(first, FPS), "-map", "0:v:0", "-vf", scale, *end, "-pix_fmt", "rgb24", "-f", "rawvideo"
-    )
+    process = _run(seek, path, "-map", "0:v:0", *shape, *end, *RAW)
     for piece in _pieces(process, width * height * 3):
         if len(piece) == width * height * 3:
             yield np.frombuffer(piece, np.uint8).reshape(height, width, 3)
@@ -123,9 +131,10 @@ def read_small(path: Path, footage: Footage, first: int, count: int | None) -> I
 
 def read_sound(path: Path, first: int, count: int | None) -> Iterator[NDArray[np.float32]]:
     """Mono sound at 16 kHz over the same time, (samples,) in pieces."""
+    seek, _, sound = _from(first)
     end = () if count is None else ("-t", f"{count / FPS:.3f}")
     process = _run(
-        path, Fraction(first, FPS), "-map", "0:a:0", "-af", IN_TIME, "-ar", str(RATE), *end, "-f", "f32le"
+        seek, path, "-map", "0:a:0", "-af", f"{MONO},{sound}", "-ar", str(RATE), *end, "-f", "f32le"
     )
     for piece in _pieces(process, 4 * CHUNK):
         yield np.frombuffer(piece[: len(piece) // 4 * 4], "<f4")
@@ -133,11 +142,12 @@ def read_sound(path: Path, first: int, count: int | None) -> Iterator[NDArray[np
 
 def still(path: Path, footage: Footage, number: int) -> Pixels | None:
     """One frame in full size; None where the file ends before it."""
-    size = footage.width // 2 * 2 * (footage.height // 2 * 2) * 3
-    shape = ("-vf", f"{ON_GRID},{SQUARE_PIXELS}", "-frames:v", "1", "-pix_fmt", "rgb24", "-f", "rawvideo")
-    for piece in _pieces(_run(path, Fraction(number, FPS), "-map", "0:v:0", *shape), size):
-        if len(piece) == size:
-            return np.frombuffer(piece, np.uint8).reshape(footage.height // 2 * 2, -1, 3)
+    width, height = footage.width // 2 * 2, footage.height // 2 * 2
+    seek, pictures, _ = _from(number)
+    process = _run(seek, path, "-map", "0:v:0", "-vf", f"{pictures},{SQUARE_PIXELS}", "-frames:v", "1", *RAW)
+    for piece in _pieces(process, width * height * 3):
+        if len(piece) == width * height * 3:
+            return np.frombuffer(piece, np.uint8).reshape(height, width, 3)
     return None
 
 
@@ -150,17 +160,28 @@ def write_clip(path: Path, out: Path, *, first: int, count: int, crop: Crop, siz
     seconds = f"{count / FPS:.6f}"
     shape = f"crop={crop.side}:{crop.side}:{crop.x}:{crop.y},scale={size}:{size}"
     shape += f":out_color_matrix={MATRIX}:out_range=tv:{ffmpeg.EXACT},format=yuv420p,{TAGS}"
-    video = ["-vf", f"{ON_GRID},{SQUARE_PIXELS},{shape}", "-frames:v", str(count)]
+    seek, pictures, heard = _from(first)
+    video = ["-vf", f"{pictures},{SQUARE_PIXELS},{shape}", "-frames:v", str(count)]
     video += ["-c:v", "libx264", *X264, "-crf", CRF]
     clip, wav = (out.with_name(f".{out.name}.part{end}") for end in (".mp4", ".wav"))
-    arguments = ["-ss", f"{first / FPS:.3f}", *ffmpeg.source(path), "-map", "0:v:0", *video]
+    arguments = [*seek, *ffmpeg.source(path), "-map", "0:v:0", *video]
     if sound:
-        cut = f"aresample=async=1:first_pts=0,apad,atrim=end={seconds}"
+        cut = f"{heard},apad,atrim=end={seconds}"
         arguments += ["-map", "0:a:0", "-af", cut, "-c:a", "aac", "-b:a", "128k"]
     arguments += ["-map_metadata", "-1", "-movflags", "+faststart", "-y", f"file:{clip}"]
     if sound:
-        cut = f"{IN_TIME},apad,atrim=end={seconds}"
-        arguments += ["-map", "0:a:0", "-af", cut, "-ar", str(RATE), "-c:a", "pcm_s16le", "-y", f"file:{wav}"]
+        arguments += [
+            "-map",
+            "0:a:0",
+            "-af",
+            f"{MONO},{cut}",
+            "-ar",
+            str(RATE),
+            "-c:a",
+            "pcm_s16le",
+            "-y",
+            f"file:{wav}",
+        ]
     try:
         _checked(ffmpeg.command(*arguments), out)
         if sound:

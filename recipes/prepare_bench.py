@@ -78,10 +78,11 @@ def main(
         taken = usage([*command, "--jobs", str(jobs), "--quiet", *options.split()])
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
     busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    own, children = taken.memory / 2**20, taken.children / 2**20
     print(
         f"{seconds:.0f} s of {SIZE[0]} x {SIZE[1]} video, {jobs} jobs: {taken.wall:.0f} s,"
-        f" {seconds / taken.wall:.2f} x real time ({busy:.0f} s of CPU time); peak memory {taken.memory / 2**20:.0f} MiB,"
-        f" and {taken.children / 2**20:.0f} MiB of all processes it started"
+        f" {seconds / taken.wall:.2f} x real time ({busy:.0f} s of CPU time);"
+        f" peak memory {own:.0f} MiB, and {children:.0f} MiB of all processes that it started"
     )
 
 

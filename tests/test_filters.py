@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -53,7 +54,7 @@ def test_limits_rise_from_set_to_set() -> None:
         for values, way in ((limit.least, 1), (limit.most, -1)):
             if values is not None:
                 assert len(values) == STAGES
-                assert all(way * a <= way * b for a, b in zip(values, values[1:], strict=False))
+                assert all(way * a <= way * b for a, b in pairwise(values))
     assert best_stage(GOOD) == STAGES
     assert best_stage(replace(GOOD, face=100)) == 2
     assert best_stage(replace(GOOD, face=10)) == 0
