@@ -75,11 +75,14 @@ class Piece:
         """Left, top, right and bottom of the picture without bars, in shares of its size."""
         if self.bright is None:
             return 0.0, 0.0, 1.0, 1.0
-        columns, rows = (np.flatnonzero(line >= BLACK) for line in self.bright)
-        width, height = (len(line) for line in self.bright)
-        if not len(columns) or not len(rows):
-            return 0.0, 0.0, 1.0, 1.0
-        return columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height
+        sides = []
+        for line in self.bright:
+            shown = np.flatnonzero(line >= BLACK)
+            first, last = (shown[0], shown[-1] + 1) if len(shown) else (0, len(line))
+            # The pixel beside a bar is half a bar.
+            sides.append(((first + (first > 0)) / len(line), (last - (last < len(line))) / len(line)))
+        (left, right), (top, bottom) = sides
+        return left, top, right, bottom
 
 
 @dataclass
