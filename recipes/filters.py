@@ -77,7 +77,9 @@ LIMITS = (
     Limit(
         "still", "stirring", least=(0.004, 0.006, 0.008, 0.01, 0.012), says="motion in face heights a second"
     ),
-    Limit("too much motion", "stirring", most=(3, 2.5, 2, 1.5, 1.2), says="motion in face heights a second"),
+    Limit(
+        "too much motion", "stirring", most=(1.5, 1.3, 1.1, 0.9, 0.7), says="motion in face heights a second"
+    ),
     Limit("text", "text", most=(0.02, 0.015, 0.01, 0.005, 0.002), says="share of the picture with text"),
     Limit("silence", "silence", most=(0.8, 0.8, 0.7, 0.6, 0.6), says="share of silence"),
     Limit("off-sync", "sync", least=(0.25, 0.3, 0.35, 0.4, 0.45), says="correlation of mouth and sound"),

@@ -23,7 +23,7 @@ CASES: list[tuple[str, str, Any, Any]] = [
     ("wanders", "wander", 1.6, 1.7),
     ("blur", "sharpness", 0.006, 0.005),
     ("still", "stirring", 0.004, 0.003),
-    ("too much motion", "stirring", 3, 3.1),
+    ("too much motion", "stirring", 1.5, 1.6),
     ("text", "text", 0.02, 0.03),
     ("silence", "silence", 0.8, 0.81),
     ("off-sync", "sync", 0.25, 0.2),

@@ -89,7 +89,7 @@ def test_a_still_picture_is_dropped(talking: Path, read: Read, tmp_path: Path) -
 
 
 def test_a_shaken_camera_is_dropped(talking: Path, read: Read, tmp_path: Path) -> None:
-    shake = "scale=600:600,crop=512:512:44+40*sin(n*1.3):44+40*cos(n*1.1)"
+    shake = "scale=600:600,crop=512:512:44+44*sin(n*0.4):44+44*cos(n*0.4)"
     records = read(convert(talking, tmp_path / "shaken.mp4", "-vf", shake, "-t", "2.4"))
     assert "too much motion" in reasons(records)
 
