@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from avatar import cli_drive, cli_generate, cli_machine, cli_signals, cli_soundtrack
+from avatar import cli_drive, cli_generate, cli_machine, cli_prepare, cli_signals, cli_soundtrack
 from avatar.cli_drive import DEFAULT, option
 from avatar.cli_weights import app as weights_app
 from avatar.errors import UserError
@@ -48,6 +48,7 @@ def _root(
 
 app.command()(cli_drive.drive)
 app.command()(cli_soundtrack.soundtrack)
+app.command()(cli_prepare.prepare)
 
 
 @app.command("eval")

@@ -19,11 +19,10 @@ FACE_GROWTH = (
 )
 
 
-class Identity:
-    """Distance of faces to a reference by dlib's 128 numbers: under 0.6 it counts as the same person."""
+class FaceDescriptor:
+    """dlib's 128 numbers of a face; two faces closer than 0.6 count as the same person's."""
 
-    def __init__(self, reference: Picture8, points: Array) -> None:
-        """`reference` with its mesh points."""
+    def __init__(self) -> None:
         import dlib
 
         spec = find_spec(
@@ -33,14 +32,10 @@ class Identity:
         self.rectangle = dlib.rectangle
         self.landmarks = dlib.shape_predictor(str(folder / "shape_predictor_5_face_landmarks.dat"))
         self.net = dlib.face_recognition_model_v1(str(folder / "dlib_face_recognition_resnet_model_v1.dat"))
-        self.person = self.describe(reference, points)
 
     @staticmethod
     def available() -> bool:
         return bool(find_spec("dlib") and find_spec("face_recognition_models"))
-
-    def __call__(self, frame: Picture8, points: Array) -> float:
-        return float(np.linalg.norm(self.describe(frame, points) - self.person))
 
     def describe(self, frame: Picture8, points: Array) -> Array:
         """Descriptor (128,) of the face whose mesh points are given."""
@@ -51,6 +46,18 @@ class Identity:
         box = self.rectangle(*(int(v) for v in (*(centre - half), *(centre + half))))
         image = np.ascontiguousarray(frame)
         return np.array(self.net.compute_face_descriptor(image, self.landmarks(image, box)))
+
+
+class Identity(FaceDescriptor):
+    """Distance of faces to that of a reference."""
+
+    def __init__(self, reference: Picture8, points: Array) -> None:
+        """`reference` with its mesh points."""
+        super().__init__()
+        self.person = self.describe(reference, points)
+
+    def __call__(self, frame: Picture8, points: Array) -> float:
+        return float(np.linalg.norm(self.describe(frame, points) - self.person))
 
 
 def face_box(points: Array, height: int, width: int) -> tuple[slice, slice]:

@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -141,7 +141,7 @@ def cut(image: Pixels, crop: Crop) -> Pixels:
         return image[crop.y : crop.y + crop.side, crop.x : crop.x + crop.side]
     rows = np.clip(np.arange(crop.y, crop.y + crop.side), 0, height - 1)
     columns = np.clip(np.arange(crop.x, crop.x + crop.side), 0, width - 1)
-    return image[rows[:, None], columns[None, :]]
+    return image.take(rows, 0).take(columns, 1)
 
 
 @contextmanager
@@ -176,25 +176,33 @@ def mesh_landmarks(mesh: Any, image: Pixels, crop: Crop) -> Points | None:
     return crop.to_image(points * size, size)
 
 
-def _detect(image: Pixels) -> list[Crop]:
+def open_detector() -> Any:
+    """A detector of faces for `look_for_faces`; to be closed."""
+    from mediapipe.python.solutions.face_detection import FaceDetection
+
+    return FaceDetection(model_selection=1, min_detection_confidence=0.5)
+
+
+def look_for_faces(detector: Any, image: Pixels, levels: Sequence[int] = (1, 2, 4, 8, 16)) -> list[Crop]:
     """Squares around everything that looks like a face, the surest first.
 
     The detector sees 192 px: it misses faces under a tenth of its picture and faces that fill it. So it is
     shown the picture with a margin, then overlapping tiles of half its size, then less until a face turns up.
-    """
-    from mediapipe.python.solutions.face_detection import FaceDetection
 
+    Args:
+        detector: from `open_detector`.
+        levels: how many tiles lie side by side, one level after the other.
+    """
     height, width = image.shape[:2]
     longest = max(height, width)
     found: list[tuple[float, Crop]] = []
-    with FaceDetection(model_selection=1, min_detection_confidence=0.5) as detector:
-        for parts in (1, 2, 4, 8, 16):
-            scale = min(1.0, parts * DETECTOR_SIDE / longest)  # a tile of this level is DETECTOR_SIDE wide
-            level = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.uint8)
-            for tile in _tiles(level.shape[1], level.shape[0], math.ceil(longest * scale / parts)):
-                found += [(score, box.scaled(1 / scale)) for score, box in _detect_in(detector, level, tile)]
-            if parts > 1 and (found or scale == 1.0):
-                break
+    for parts in levels:
+        scale = min(1.0, parts * DETECTOR_SIDE / longest)  # a tile of this level is DETECTOR_SIDE wide
+        level = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.uint8)
+        for tile in _tiles(level.shape[1], level.shape[0], math.ceil(longest * scale / parts)):
+            found += [(score, box.scaled(1 / scale)) for score, box in _detect_in(detector, level, tile)]
+        if parts > 1 and (found or scale == 1.0):
+            break
     crops: list[Crop] = []
     for _, crop in sorted(found, key=lambda item: -item[0]):
         if all(_overlap(crop, other) < 0.3 for other in crops):
@@ -237,7 +245,9 @@ def find_faces(image: Pixels) -> list[Face]:
     faces: list[Face] = []
     with quiet():
         mesh = open_mesh()
-        for crop in _detect(image):
+        with open_detector() as detector:
+            crops = look_for_faces(detector, image)
+        for crop in crops:
             mesh.reset()
             around = Crop.around(crop.x + crop.side / 2, crop.y + crop.side / 2, MESH_SIDE * crop.side)
             passes = [mesh_landmarks(mesh, image, around) for _ in range(1 + MESH_PASSES)]

@@ -57,12 +57,23 @@ class FaceTracker:
         Raises:
             UserError: there are faces, but not the chosen one.
         """
-        points = self._look(frame)
+        return self._moved_to(self._look(frame))
+
+    def start(self, frame: Pixels, box: Crop) -> None:
+        """Follow the face in a square of this frame from now on."""
+        self._settle(frame, Crop.around(box.x + box.side / 2, box.y + box.side / 2, MESH_SIDE * box.side))
+
+    def follow(self, frame: Pixels) -> Points | None:
+        """Landmarks in the next frame where the face was last; it is not looked for anywhere else."""
+        assert self.crop is not None
+        return self._moved_to(mesh_landmarks(self.mesh, frame, self.crop))
+
+    def _moved_to(self, points: Points | None) -> Points | None:
         if points is None:
             return None
         self.last = Face(points)
         if self._strayed(self.last):
-            self._look_at(self.last)
+            self._look_at(_around(self.last))
         return points
 
     def forget(self) -> None:
@@ -76,7 +87,7 @@ class FaceTracker:
         """
         face = Face(hint)
         if self.crop is None or self._strayed(face):
-            self._settle_at(face, frame)
+            self._settle(frame, _around(face))
         assert self.crop is not None
         return mesh_landmarks(self.mesh, frame, self.crop)
 
@@ -102,18 +113,17 @@ class FaceTracker:
         else:
             at = self.last.landmarks[:, :2].mean(0)
             face = min(faces, key=lambda other: float(np.linalg.norm(other.landmarks[:, :2].mean(0) - at)))
-        self._settle_at(face, frame)
+        self._settle(frame, _around(face))
         return True
 
-    def _settle_at(self, face: Face, frame: Pixels) -> None:
-        self._look_at(face)
-        assert self.crop is not None
+    def _settle(self, frame: Pixels, crop: Crop) -> None:
+        """Look at a square, until the mesh has its own points to start from."""
+        self._look_at(crop)
         for _ in range(PASSES):
-            mesh_landmarks(self.mesh, frame, self.crop)
+            mesh_landmarks(self.mesh, frame, crop)
 
-    def _look_at(self, face: Face) -> None:
-        left, top, width, height = face.box
-        self.crop = Crop.around(left + width / 2, top + height / 2, MESH_SIDE * max(width, height))
+    def _look_at(self, crop: Crop) -> None:
+        self.crop = crop
         with quiet():
             self.mesh.reset()
             self.mesh.process(BLANK)
@@ -125,3 +135,8 @@ class FaceTracker:
         away = max(abs(left + width / 2 - middle[0]), abs(top + height / 2 - middle[1])) / self.crop.side
         grown = MESH_SIDE * max(width, height) / self.crop.side
         return away > STRAY or not 1 / GROWN < grown < GROWN
+
+
+def _around(face: Face) -> Crop:
+    left, top, width, height = face.box
+    return Crop.around(left + width / 2, top + height / 2, MESH_SIDE * max(width, height))
