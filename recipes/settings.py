@@ -52,7 +52,10 @@ SettingsType = TypeVar("SettingsType", bound=Settings)
 
 
 def read_settings(kind: type[SettingsType], recipe: str, words: Sequence[str]) -> SettingsType:
-    """Settings of `recipe` (its YAML lies in this package), changed by words such as `batch=4`.
+    """Settings of a recipe, changed by words such as `batch=4`.
+
+    Args:
+        recipe: the program's `__file__`, whose YAML lies beside it, or the name of a recipe of this package.
 
     Raises:
         UserError: a word is not key=value, a key is unknown (the nearest valid one is named) or a value
@@ -60,7 +63,13 @@ def read_settings(kind: type[SettingsType], recipe: str, words: Sequence[str]) -
     """
     import yaml
 
-    values = yaml.safe_load(files("avatar.recipes").joinpath(f"{recipe}.yaml").read_text())
+    own = Path(recipe).suffix == ".py"
+    source = Path(recipe).with_suffix(".yaml") if own else Path(str(files("avatar.recipes"))) / f"{recipe}.yaml"
+    recipe = source.stem
+    try:
+        values = yaml.safe_load(source.read_text("utf8"))
+    except OSError as error:
+        raise UserError(f"{source}: not there; a recipe's settings lie beside its program") from error
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
