@@ -1,8 +1,8 @@
 """Adapter files of `mini`: what footage of a person teaches the shipped nets, some megabytes at most.
 
 The tensors of a file are named NET.MODULE.lora_A.weight and NET.MODULE.lora_B.weight for the two factors of a
-change of MODULE's weight, and NET.NAME.change for a parameter that is added as it is. The header says of which
-weights the file changes what: a file is refused beside other weights, where it would change something else.
+change of MODULE's weight, and NET.NAME.change for a parameter that is added as it is. The header says which
+weights the file changes: it is refused beside others, where it would change something else.
 """
 
 from __future__ import annotations

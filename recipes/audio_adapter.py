@@ -1,11 +1,12 @@
-"""Teach the mouth a person's way of speaking. Settings in audio_adapter.yaml; `avatar finetune audio_adapter`.
+"""Teach the mouth a person's way of speaking. Settings in audio_adapter.yaml.
 
 The face mesh of the footage says where the mouth was, frame by frame. The speech net of `mini` gets low-rank
 changes and a `Style`, and both are trained until the landmarks of its curves, as the driven reference places
 them (`avatar.drivers.mesh.ReferenceMesh`), lie where the person's were. The loss is that error itself: the
 mean distance of mouth and chin landmarks in distances between the eyes' outer corners.
 
-Out: OUT/adapter.safetensors for `avatar drive --adapter OUT`; what was read from the clips stays in OUT/signals.
+Out: OUT/adapter.safetensors for `avatar drive --adapter OUT`; what was read of the clips stays in
+OUT/signals.
 Shape legend: B pieces, T frames at 25 fps, n rows at 50 Hz, P landmarks, 52 curves.
 """
 
@@ -33,7 +34,7 @@ from avatar.drivers.whisper import WhisperFeatures
 from avatar.errors import UserError
 from avatar.media import read_audio, read_video
 from avatar.recipes.lora import add_lora, lora_tensors
-from avatar.recipes.prepared import FPS, Footage, read_index
+from avatar.recipes.prepared import Footage, read_index
 from avatar.recipes.settings import Settings, read_settings, run
 from avatar.recipes.shards import write
 from avatar.recipes.training import Batch, Losses, train
@@ -91,7 +92,7 @@ class PersonalSpeech(nn.Module):
 
 
 class MouthModel(nn.Module):
-    """Where mouth and chin of a person are under any curves, as `ReferenceMesh.act` has it; differentiable."""
+    """Where mouth and chin of a person are under any curves, with gradients: see `ReferenceMesh.act`."""
 
     def __init__(self, mesh: ReferenceMesh) -> None:
         super().__init__()
@@ -169,9 +170,7 @@ def rest_mesh(signals: Sequence[dict[str, Tensor]], net: SpeechToCurves, basis: 
 
 def _padded(features: Tensor, context: int) -> Tensor:
     """Features (n, ...) with more of the first and of the last on both sides, as `SpeechToCurves.stream`."""
-    return torch.cat(
-        [features[:1].expand(context, -1, -1), features, features[-1:].expand(context, -1, -1)]
-    )
+    return torch.cat([features[:1].expand(context, -1, -1), features, features[-1:].expand(context, -1, -1)])
 
 
 def speaker(signals: Sequence[dict[str, Tensor]], mesh: ReferenceMesh, context: int) -> Speaker:
@@ -189,7 +188,8 @@ def speaker(signals: Sequence[dict[str, Tensor]], mesh: ReferenceMesh, context: 
 def mouth_error(model: nn.Module, mouth: MouthModel, eyes: float, batch: Batch) -> Tensor:
     """Mean distance of the landmarks of a batch, in distances between the eyes; frames without a face do not
     count."""
-    there = mouth(model(batch["features"]))
+    with torch.autocast(batch["points"].device.type, enabled=False):  # half precision moves lips by a pixel
+        there = mouth(model(batch["features"]))
     wanted = batch["points"]
     seen = wanted.isfinite().all(-1)
     away = (there - wanted.nan_to_num()).square().sum(-1).add(1e-8).sqrt()

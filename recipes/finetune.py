@@ -1,4 +1,4 @@
-"""Run a recipe by its name: `python -m avatar.recipes.finetune NAME key=value ...`, in one process or in many by
+"""Run a recipe by its name: `python -m avatar.recipes.finetune NAME key=value ...`; in several processes,
 `accelerate launch -m avatar.recipes.finetune NAME key=value ...`."""
 
 from __future__ import annotations

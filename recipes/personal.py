@@ -1,14 +1,14 @@
-"""What fine-tuning on one person's footage gains: the mouth's landmark error before and after, on sentences kept
-apart.
+"""What fine-tuning on one person's footage gains: the mouth's landmark error before and after, on sentences
+kept apart.
 
     python -m avatar.recipes.personal --out personal --run
     python -m avatar.recipes.personal --data data --out personal --run      # footage of your own
 
 Without --data the footage is of a made-up person (avatar.recipes.footage). Every validation clip is made anew
-from its first frame and its sound, with the weights as they are shipped and with the adapter; MediaPipe's face
-mesh is laid on every frame, turned to face the viewer (`avatar.drivers.expression_net.facing`), and compared
-with the clip's own: mean distance of the mouth's 20 iBUG landmarks, in distances between the eyes' outer
-corners. OUT/figures.json holds the numbers.
+from its first frame and its sound, with the weights as they are shipped and with the adapter. MediaPipe's
+face mesh is laid on every frame, turned to face the viewer (avatar.drivers.expression_net), and compared with
+the clip's own: mean distance of the mouth's 20 iBUG landmarks, in distances between the eyes' outer corners.
+OUT/figures.json holds the numbers.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def landmark_error(made: Array, true: Array) -> tuple[float, float]:
     return float(np.nanmean(away)), float(np.nanmean(still))
 
 
-def judge(clips: list[Footage], adapters: list[tuple[Path, float]], basis: FaceBasis) -> list[tuple[float, float]]:
+def judge(
+    clips: list[Footage], adapters: list[tuple[Path, float]], basis: FaceBasis
+) -> list[tuple[float, float]]:
     """`landmark_error` of each clip, made from its first frame and its sound."""
     animator = Animator.from_pretrained(adapters=adapters)
     errors = []

@@ -1,8 +1,8 @@
 """The folder of footage that `avatar prepare` writes, read for training.
 
-    DATA/index.json        [{"id": ..., "split": "train" or "validation", "identity": ..., "seconds": ...}, ...]
-    DATA/clips/ID.mp4      a square crop of the person at 25 fps
-    DATA/clips/ID.wav      its sound, 16 kHz mono; not there where the clip is silent
+DATA/index.json        [{"id": ..., "split": "train" or "validation", "identity": ...}, ...]
+DATA/clips/ID.mp4      a square crop of the person at 25 fps
+DATA/clips/ID.wav      its sound, 16 kHz mono; not there where the clip is silent
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def read_index(folder: Path) -> list[Footage]:
     """
     index = folder / "index.json"
     if not index.exists():
-        raise UserError(f"data={folder}: has no index.json; `avatar prepare FOOTAGE/ --out {folder}` makes it")
+        raise UserError(f"data={folder}: has no index.json; `avatar prepare FOOTAGE --out {folder}` does")
     try:
         entries = [(str(entry["id"]), str(entry["split"])) for entry in json.loads(index.read_text("utf8"))]
     except (ValueError, KeyError, TypeError) as error:
