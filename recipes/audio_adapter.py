@@ -13,21 +13,27 @@ Shape legend: B pieces, T frames at 25 fps, n rows at 50 Hz, P landmarks, 52 cur
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from avatar.adapters.adapter_file import FILE, Adapter, digest
+from avatar.animator import Animator
 from avatar.backbone.checkpoint import load
+from avatar.drivers.curves import INDEX
+from avatar.drivers.curves import MOUTH as MOUTH_CURVES
 from avatar.drivers.expression import follow
 from avatar.drivers.expression_net import facing
+from avatar.drivers.face import choose_face, extract, find_faces, head_crop
 from avatar.drivers.mesh import CHIN, IBUG, MOUTH, FaceBasis, ReferenceMesh
 from avatar.drivers.speech import WEIGHTS, SpeechConfig, SpeechToCurves, Style
 from avatar.drivers.whisper import WhisperFeatures
@@ -48,8 +54,11 @@ LIPS = IBUG[48:]  # outer and inner rim
 POINTS = (*LIPS, CHIN)
 EYE_CORNERS = (33, 263)  # the outer ones
 QUIET = 0.1  # share of the frames, those in which the net hears least, that show the mouth at rest
+RIDGE = 1e-4  # of the map from curves to what the mesh misses
+CUT = 25  # frames, of the stretches in which the curves of a measurement are larger or smaller alike
 ROWS = 2  # of features, for one frame
 SUBSAMPLES = 8  # moments of a frame, as `avatar.drivers.speech.resample` looks at it
+CROP = 256  # px, of the picture that the nets are shown
 LAYERS = ["enter", "out", "leave"]  # peft knows no dilated convolutions
 
 
@@ -57,6 +66,7 @@ class AudioAdapterSettings(Settings):
     """See audio_adapter.yaml."""
 
     piece: PositiveInt
+    measured: NonNegativeInt
     rank: PositiveInt
     alpha: float
     whisper: str
@@ -106,6 +116,16 @@ class MouthModel(nn.Module):
         self.register_buffer("rims", torch.from_numpy(mesh.basis.displacement[:, rims, 1].copy()))
         share = MOUTH.upper_share
         self.register_buffer("pull", torch.from_numpy((1 - share) * lower[points] - share * upper[points]))
+        self.register_buffer("missed", torch.zeros(len(mesh.rest) + 1, 2 * len(points)))
+
+    def correct(self, curves: Tensor, points: Tensor) -> None:
+        """Learn what the nets make of curves (n, 52) beyond what the mesh says: the points (n, P, 2) that are
+        seen in their frames; the rows with NaN do not count."""
+        left = (points - self(curves)).flatten(1)
+        seen = left.isfinite().all(1)
+        known = F.pad(curves[seen], (0, 1), value=1.0)
+        ridge = RIDGE * seen.sum() * torch.eye(known.shape[1])
+        self.missed += torch.linalg.solve(known.T @ known + ridge, known.T @ left[seen])
 
     def forward(self, curves: Tensor) -> Tensor:
         """Points (..., P, 2) in face units of curves (..., 52)."""
@@ -114,7 +134,8 @@ class MouthModel(nn.Module):
         top, bottom = (self.own_rims + change @ self.rims).chunk(2, -1)
         missing = (curves @ self.gap).clamp(min=0) - (bottom - top)
         shift = missing @ self.pull.T  # type: ignore[operator]
-        return torch.stack([moved[..., 0], moved[..., 1] + shift], -1)
+        placed = torch.stack([moved[..., 0], moved[..., 1] + shift], -1)
+        return placed + (F.pad(curves, (0, 1), value=1.0) @ self.missed).view_as(placed)  # type: ignore[operator]
 
 
 def read_signals(clip: Footage, whisper: WhisperFeatures, folder: Path) -> dict[str, Tensor]:
@@ -123,14 +144,22 @@ def read_signals(clip: Footage, whisper: WhisperFeatures, folder: Path) -> dict[
     path = folder / f"{clip.id}.safetensors"
     if not path.exists():
         assert clip.sound is not None
-        seen = [
-            np.full((478, 3), np.nan, np.float32) if points is None else points
-            for points in follow(read_video(clip.video), "largest", str(clip.video))
-        ]
         features = whisper(read_audio(clip.sound)).half().numpy()
-        write({"landmarks": np.stack(seen), "features": features}, path)
+        write({"landmarks": seen_in(read_video(clip.video), str(clip.video)), "features": features}, path)
         log.info("read %s", clip.video)
     return load_file(path)
+
+
+def seen_in(frames: Iterable[NDArray[np.uint8]], name: str) -> Array:
+    """Landmarks (T, 478, 3) in px of the largest face of a film, NaN where it is not seen."""
+    found = follow(frames, "largest", name)
+    return np.stack([np.full((478, 3), np.nan, np.float32) if p is None else p for p in found])
+
+
+def own_points(landmarks: Array, mesh: ReferenceMesh) -> Tensor:
+    """Mouth points (T, P, 2) in the face units of a mesh, of landmarks (T, 478, 3) in px."""
+    own = (facing(landmarks, mesh.basis) - mesh.centre) @ mesh.turn / mesh.height
+    return torch.from_numpy(own[:, list(POINTS), :2].astype(np.float32))
 
 
 @dataclass
@@ -177,12 +206,34 @@ def speaker(signals: Sequence[dict[str, Tensor]], mesh: ReferenceMesh, context: 
     """Clips as they are trained on; frames without a face have NaN points."""
     features, points = [], []
     for signal in signals:
-        face = facing(signal["landmarks"].numpy(), mesh.basis)
-        own = (face - mesh.centre) @ mesh.turn / mesh.height
+        own = own_points(signal["landmarks"].numpy(), mesh)
         frames = min(len(own), (len(signal["features"]) - 1) // ROWS)
-        points.append(torch.from_numpy(own[:frames][:, list(POINTS), :2].astype(np.float32)))
+        points.append(own[:frames])
         features.append(_padded(signal["features"][: ROWS * frames + 1].float(), context))
     return Speaker(features, points)
+
+
+def play(curves: Array, rng: np.random.Generator) -> Array:
+    """Curves (T, 52) of a mean speaker as other people would make them, a new person every second."""
+    own = curves.copy()
+    for start in range(0, len(own), CUT):
+        gains, more = np.exp(rng.normal(0, 0.3, len(MOUTH_CURVES))), rng.exponential(0.05, len(MOUTH_CURVES))
+        part = own[start : start + CUT, list(MOUTH_CURVES)]
+        speaking = part.max(1, keepdims=True)
+        own[start : start + CUT, list(MOUTH_CURVES)] = part * gains + more * speaking
+    jaw, close = INDEX["jawOpen"], INDEX["mouthClose"]
+    own[:, close] = np.minimum(own[:, close], own[:, jaw])
+    return own.clip(0, 1).astype(np.float32)
+
+
+def response(picture: NDArray[np.uint8], curves: Array, mesh: ReferenceMesh) -> Tensor:
+    """Mouth points (T, P, 2), in the face units of a mesh, of what the shipped nets make of a picture (H, W,
+    3) of the person under curves (T, 52); NaN where no face is seen."""
+    size = (picture.shape[1], picture.shape[0])
+    crop = head_crop(choose_face(find_faces(picture), "largest", size), size)
+    still = np.zeros((len(curves), 6), np.float32)
+    made = Animator.from_pretrained().render(extract(picture, crop, CROP), curves, still)
+    return own_points(seen_in(made, "made"), mesh)
 
 
 def mouth_error(model: nn.Module, mouth: MouthModel, eyes: float, batch: Batch) -> Tensor:
@@ -217,6 +268,8 @@ def main(words: list[str]) -> list[float]:
     sets = {split: speaker(own, mesh, context) for split, own in read.items()}
     config = PersonalConfig(speech=net.config, rank=settings.rank, alpha=settings.alpha)
     model = PersonalSpeech(config, net)
+    if settings.measured:
+        measure(model, mouth, sets["train"], groups["train"], mesh, settings)
     batch = pieces(sets["train"], settings, context)
 
     def loss(trained: nn.Module, given: Batch, _: torch.Generator) -> Losses:
@@ -236,6 +289,29 @@ def main(words: list[str]) -> list[float]:
     scale = settings.alpha / settings.rank
     Adapter("audio", {"speech": digest(base)}, scale, tensors).save(settings.out / FILE)
     return losses
+
+
+def measure(
+    model: PersonalSpeech,
+    mouth: MouthModel,
+    known: Speaker,
+    clips: Sequence[Footage],
+    mesh: ReferenceMesh,
+    settings: AudioAdapterSettings,
+) -> None:
+    """Correct a mouth model by what the nets make of the person; kept in OUT/signals."""
+    path = settings.out / "signals/response.safetensors"
+    if not path.exists():
+        nearest = [(points - mouth.own).norm(dim=-1).mean(1).nan_to_num(nan=9.0) for points in known.points]  # type: ignore[operator]
+        clip = int(np.argmin([away.min() for away in nearest]))
+        picture = next(islice(read_video(clips[clip].video), int(nearest[clip].argmin()), None))
+        whole = [known.piece(i, 0, len(p), model.net.context) for i, p in enumerate(known.points)]
+        with torch.no_grad():
+            curves = torch.cat([model(one["features"])[0] for one in whole])[: settings.measured]
+        played = play(curves.numpy(), np.random.default_rng(settings.seed))
+        write({"curves": played, "points": response(picture, played, mesh).numpy()}, path)
+    found = load_file(path)
+    mouth.correct(found["curves"], found["points"])
 
 
 def pieces(known: Speaker, settings: AudioAdapterSettings, context: int) -> Callable[[int], Batch]:

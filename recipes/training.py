@@ -151,7 +151,11 @@ class Trainer:
             FloatingPointError: the loss or the gradient is not a number; nothing has changed then.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = rate(self.step, self.settings)
+            now = rate(self.step, self.settings)
+            if isinstance(group["lr"], Tensor):  # torchao's, compiled once for all rates
+                group["lr"].fill_(now)
+            else:
+                group["lr"] = now
         found: list[Losses] = []
         for number, (part, batch) in enumerate(batches):
             last = number == len(batches) - 1

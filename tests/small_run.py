@@ -61,6 +61,6 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 if __name__ == "__main__":
     changes = {
         key: float(value) if "." in value else int(value)
-        for key, _, value in (w.split("=") for w in sys.argv[2:])
+        for key, _, value in (word.partition("=") for word in sys.argv[2:])
     }
     print(json.dumps(train(line(), points, noisy_fit, line_settings(Path(sys.argv[1]), **changes))))
