@@ -156,9 +156,17 @@ def seen_in(frames: Iterable[NDArray[np.uint8]], name: str) -> Array:
     return np.stack([np.full((478, 3), np.nan, np.float32) if p is None else p for p in found])
 
 
+def turned(landmarks: Array, basis: FaceBasis) -> Array:
+    """`facing` of landmarks (T, 478, 3) in px; frames with NaN stay so."""
+    seen = np.isfinite(landmarks).all((1, 2))
+    ahead = np.full_like(landmarks, np.nan)
+    ahead[seen] = facing(landmarks[seen], basis)
+    return ahead
+
+
 def own_points(landmarks: Array, mesh: ReferenceMesh) -> Tensor:
-    """Mouth points (T, P, 2) in the face units of a mesh, of landmarks (T, 478, 3) in px."""
-    own = (facing(landmarks, mesh.basis) - mesh.centre) @ mesh.turn / mesh.height
+    """Mouth points (T, P, 2) as a mesh that faces the viewer has them, of landmarks (T, 478, 3) in px."""
+    own = (turned(landmarks, mesh.basis) - mesh.centre) @ mesh.turn / mesh.height
     return torch.from_numpy(own[:, list(POINTS), :2].astype(np.float32))
 
 
@@ -190,7 +198,7 @@ def rest_mesh(signals: Sequence[dict[str, Tensor]], net: SpeechToCurves, basis: 
         _, activity = net(_padded(signal["features"].float(), net.config.reach)[None])
         frames = min(len(signal["landmarks"]), activity.shape[1] // ROWS)
         heard.append(activity[0, : ROWS * frames].unflatten(0, (frames, ROWS)).amax(1))
-        faces.append(facing(signal["landmarks"][:frames].numpy(), basis))
+        faces.append(turned(signal["landmarks"][:frames].numpy(), basis))
     points, loud = np.concatenate(faces), torch.cat(heard).detach().numpy()
     seen = np.isfinite(points).all((1, 2))
     quiet = loud <= np.quantile(loud[seen], QUIET)

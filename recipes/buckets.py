@@ -3,8 +3,9 @@
 A clip goes to the bucket that keeps the most of it: the longest duration that it fills, and of the sizes one
 with the nearest aspect ratio. Each bucket has its own batch size, the largest whose tokens fit a budget.
 Every step takes one random bucket, the same for all its parts and so on every process; its clips belong to
-the part. Shape legend: a clip has T frames of H x W px; the VAE codes 8 x 8 px and groups of 4 frames, the DiT
-patches of 2 x 2 of those (section 5 of the design).
+the part. Section 5 of the design.
+Shape legend: a clip has T frames of H x W px; the VAE codes 8 x 8 px and groups of 4 frames, the DiT patches
+of 2 x 2 of those.
 """
 
 from __future__ import annotations

@@ -24,12 +24,10 @@ import typer
 from numpy.typing import NDArray
 
 from avatar.animator import Animator
-from avatar.drivers.expression import follow
-from avatar.drivers.expression_net import facing
 from avatar.drivers.mesh import FaceBasis
 from avatar.media import read_video
 from avatar.recipes import audio_adapter, footage
-from avatar.recipes.audio_adapter import EYE_CORNERS, LIPS
+from avatar.recipes.audio_adapter import EYE_CORNERS, LIPS, seen_in, turned
 from avatar.recipes.prepared import Footage, read_index
 
 Array = NDArray[np.float32]
@@ -38,8 +36,7 @@ Array = NDArray[np.float32]
 def mouths(frames: Iterable[NDArray[np.uint8]], basis: FaceBasis, name: str) -> Array:
     """Mouth landmarks (T, 20, 2) of a head that faces the viewer, in distances between the eyes; NaN where no
     face is found."""
-    found = [np.full((478, 3), np.nan) if p is None else p for p in follow(frames, "largest", name)]
-    points = facing(np.stack(found).astype(np.float32), basis)[..., :2]
+    points = turned(seen_in(frames, name), basis)[..., :2]
     eyes = np.linalg.norm(points[:, EYE_CORNERS[0]] - points[:, EYE_CORNERS[1]], axis=-1)
     return points[:, list(LIPS)] / np.nanmedian(eyes)
 
