@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from avatar.adapters.adapter_file import add_adapters
 from avatar.backbone.checkpoint import load
 from avatar.backbone.decode import ReferenceDecoder
 from avatar.backbone.vae import CausalVAE
@@ -50,7 +51,11 @@ class Animator:
 
     @classmethod
     def from_pretrained(
-        cls, preset: str = "mini", device: str = "auto", whisper: str | Path | None = None
+        cls,
+        preset: str = "mini",
+        device: str = "auto",
+        whisper: str | Path | None = None,
+        adapters: Iterable[tuple[str | Path, float]] = (),
     ) -> Animator:
         """Load a preset.
 
@@ -58,9 +63,10 @@ class Animator:
             preset: "mini", whose weights come with the package.
             device: "auto", "cpu", "cuda" or "mps".
             whisper: another Whisper model, see `avatar.drivers.whisper.WhisperFeatures.from_pretrained`.
+            adapters: files or run folders of `avatar finetune`, each with its strength.
 
         Raises:
-            UserError: no such preset or device, or a Whisper that does not fit.
+            UserError: no such preset or device, or a Whisper or an adapter that does not fit.
         """
         if preset not in SHIPPED:
             raise UserError(f"--preset {preset}: must be one of {', '.join(SHIPPED)}")
@@ -76,6 +82,8 @@ class Animator:
             device=where,
         )
         speech = SpeechDriver.from_pretrained(None, whisper or BUNDLED, str(where))
+        every = {"generator": nets.generator, "decoder": nets.decoder, "speech": speech.net}
+        add_adapters(adapters, every, folder)
         return cls(nets, speech)
 
     def session(

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from avatar import cli_drive, cli_generate, cli_machine, cli_prepare, cli_signals, cli_soundtrack
+from avatar import cli_drive, cli_generate, cli_machine, cli_prepare, cli_recipes, cli_signals, cli_soundtrack
 from avatar.cli_drive import DEFAULT, option
 from avatar.cli_weights import app as weights_app
 from avatar.errors import UserError
@@ -27,6 +27,8 @@ app = typer.Typer(
 app.command()(cli_generate.generate)
 app.add_typer(weights_app, name="weights")
 app.add_typer(cli_signals.app, name="signals")
+app.add_typer(cli_recipes.app, name="recipes")
+app.command()(cli_recipes.finetune)
 for verb in (cli_machine.bench, cli_machine.plan, cli_machine.doctor):
     app.command()(verb)
 

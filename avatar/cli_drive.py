@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from avatar import cli_generate
+from avatar.cli_weights import lora_strength
 from avatar.options import DriveOptions, WhenShort
 
 DEFAULT = DriveOptions()
@@ -65,6 +66,10 @@ def drive(
         Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="where the nets run")
     ] = "auto",
     whisper: Annotated[str | None, typer.Option(help="another Whisper model: a size or a file")] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(help="run folder or file of `avatar finetune`, FILE or FILE:STRENGTH; may be repeated"),
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="folder of public weights, for --preset hunyuan-avatar")
     ] = None,
@@ -127,6 +132,7 @@ def drive(
         preset=preset,
         device=device,
         whisper=whisper,
+        adapters=[lora_strength(given, "--adapter") for given in adapter or ()],
         force=force,
         quiet=quiet,
     )

@@ -59,8 +59,8 @@ def convert(
         typer.echo(f"merged {file} by {strength:g}")
 
 
-def lora_strength(given: str) -> tuple[Path, float]:
-    """A LoRA's file and strength, written FILE, FILE=STRENGTH or FILE:STRENGTH.
+def lora_strength(given: str, option: str = "--lora") -> tuple[Path, float]:
+    """The file and strength of a LoRA or an adapter, written FILE, FILE=STRENGTH or FILE:STRENGTH.
 
     Raises:
         UserError: something behind the sign that is no number.
@@ -72,5 +72,5 @@ def lora_strength(given: str) -> tuple[Path, float]:
         return Path(match[1]), float(match[2])
     except ValueError as error:
         raise UserError(
-            f"--lora {given}: the strength after {given[len(match[1])]} must be a number"
+            f"{option} {given}: the strength after {given[len(match[1])]} must be a number"
         ) from error

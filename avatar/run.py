@@ -74,6 +74,7 @@ def drive(
     preset: str,
     device: str,
     whisper: str | None,
+    adapters: Sequence[tuple[Path, float]],
     force: bool,
     quiet: bool,
 ) -> None:
@@ -102,7 +103,7 @@ def drive(
         from avatar.inputs import read_driver
 
         how = {"pose": {"detector": make_detector(pose_detector, dwpose_files)}} if drivers["pose"] else {}
-        animator = Animator.from_pretrained(preset, device=device, whisper=whisper)
+        animator = Animator.from_pretrained(preset, device=device, whisper=whisper, adapters=adapters)
         signals = []
         for kind, face, text in given:
             signal = read_driver(kind, text, **how.get(kind, {}))
@@ -121,6 +122,7 @@ def drive(
         "frames": session.frames,
         "preset": preset,
     }
+    settings |= {"adapter": " + ".join(f"{path}:{strength:g}" for path, strength in adapters) or None}
     console.print(
         ", ".join(f"{name} {_plain(value)}" for name, value in settings.items() if value is not None)
     )

@@ -102,6 +102,24 @@ class Block(nn.Module):
         return x[:, self.reach : -self.reach] + self.out(F.gelu(mixed))
 
 
+class Style(nn.Module):
+    """How a person's mouth differs from the mean speaker's: what each mouth curve adds to each other.
+
+    What closes or rests stays so: curves that are 0 add nothing, and `jawOpen` changes with `mouthClose`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(len(MOUTH), len(MOUTH)))
+
+    def forward(self, curves: Tensor) -> Tensor:
+        """(..., 52) -> (..., 52)."""
+        mouth = curves[..., list(MOUTH)]
+        changed = curves.clone()
+        changed[..., list(MOUTH)] = mouth + mouth @ self.weight
+        return changed
+
+
 class SpeechToCurves(nn.Module):
     """Mouth controls and voice activity from Whisper features, both at 50 Hz.
 
@@ -122,6 +140,7 @@ class SpeechToCurves(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.leave = nn.Linear(config.width, len(CONTROLS) + 1)
         nn.init.constant_(self.leave.bias, -2.0)  # a mouth at rest
+        self.style: Style | None = None  # of a person, where an adapter brings it
 
     @property
     def context(self) -> int:
@@ -164,20 +183,20 @@ class SpeechToCurves(nn.Module):
             before = chunk[:1].expand(self.context, -1, -1) if buffer is None else buffer
             buffer = torch.cat([before, chunk])
             if len(buffer) > 2 * self.context:
-                yield self._gated(buffer)
+                yield self.gated(buffer[None])[0]
                 buffer = buffer[len(buffer) - 2 * self.context :]
         if buffer is not None:  # what precedes the first and follows the last feature is more of the same
-            yield self._gated(torch.cat([buffer, buffer[-1:].expand(self.context, -1, -1)]))
+            yield self.gated(torch.cat([buffer, buffer[-1:].expand(self.context, -1, -1)])[None])[0]
 
-    def _gated(self, features: Tensor) -> Tensor:
-        """Curves (n - 2 context, 52) of features (n, layers, dim); a pause closes the mouth."""
-        controls, activity = self(features[None])
+    def gated(self, features: Tensor) -> Tensor:
+        """Curves (B, n - 2 context, 52) of features (B, n, layers, dim); a pause closes the mouth."""
+        controls, activity = self(features)
         margin = EARLY + GATE_SMOOTH
-        speaking = F.max_pool1d(activity.sigmoid()[None], 2 * EARLY + 1, 1)
-        gate = F.avg_pool1d(speaking, 2 * GATE_SMOOTH + 1, 1)[0, 0]
+        speaking = F.max_pool1d(activity.sigmoid(), 2 * EARLY + 1, 1)
+        gate = F.avg_pool1d(speaking, 2 * GATE_SMOOTH + 1, 1)
         gate = ((gate - 0.25) / 0.5).clamp(0, 1)
-        opened = controls[0, margin:-margin].sigmoid() * gate[:, None]
-        return mouth_curves(opened)
+        curves = mouth_curves(controls[:, margin:-margin].sigmoid() * gate[..., None])
+        return curves if self.style is None else self.style(curves)
 
 
 class SpeechDriver:

@@ -209,7 +209,7 @@ def _psnr(error: Tensor) -> Tensor:
 
 def main(words: list[str]) -> list[float]:
     """Train with the settings of decoder.yaml changed by `words`; returns the losses."""
-    settings = read_settings(DecoderSettings, "decoder", words)
+    settings = read_settings(DecoderSettings, __file__, words)
     torch.manual_seed(settings.seed)
     preset = PRESETS[settings.preset]
     if preset.decoder is None:

@@ -148,7 +148,7 @@ def figures(net: ExpressionNet, faces: Faces, basis: FaceBasis) -> dict[str, flo
 
 def main(words: list[str]) -> list[float]:
     """Train with the settings of expression.yaml changed by `words`; returns the losses."""
-    settings = read_settings(ExpressionSettings, "expression", words)
+    settings = read_settings(ExpressionSettings, __file__, words)
     torch.manual_seed(settings.seed)
     known, basis = seeds(settings.data, "mesh"), FaceBasis.load()
     if len(known) <= settings.held_out:

@@ -122,7 +122,7 @@ def share(error: Tensor, still: Tensor, where: Tensor) -> Tensor:
 
 def main(words: list[str]) -> list[float]:
     """Train with the settings of generator.yaml changed by `words`; returns the losses."""
-    settings = read_settings(GeneratorSettings, "generator", words)
+    settings = read_settings(GeneratorSettings, __file__, words)
     torch.manual_seed(settings.seed)
     preset = PRESETS[settings.preset]
     model = Generator(preset.generator)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
 from avatar.errors import UserError
 
@@ -24,7 +24,15 @@ class Settings(BaseModel):
         start: weights to begin with; what they lack begins as it is made, and the log names it.
         steps: optimiser steps of the whole run; the learning rate falls to zero over the last `decay` share
             of them.
+        batch: samples of one part of a step.
+        accumulate: parts that each process takes before it changes the weights.
+        optimizer: "adamw", or "adamw8bit", whose state needs a quarter of the memory.
         minutes: stop after this much time and leave a state to resume from; 0 = run to the end.
+        save_minutes: between two states; `save_steps` does the same by steps, 0 = by the clock alone.
+        keep: states that are kept.
+        watch: figure of the log that should fall; the weights where it is lowest are kept beside.
+        patience: looks at it without a fall before the log has an alarm.
+        trackers: what else is told of the figures: tensorboard, wandb, trackio, whichever is installed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,6 +42,8 @@ class Settings(BaseModel):
     start: Path | None = None
     steps: PositiveInt
     batch: PositiveInt
+    accumulate: PositiveInt = 1
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
     learning_rate: float
     warmup: int = 100
     decay: float = 0.25
@@ -43,8 +53,13 @@ class Settings(BaseModel):
     seed: int = 0
     minutes: float = 0
     save_minutes: float = 5
+    save_steps: NonNegativeInt = 0
+    keep: PositiveInt = 2
     log_every: PositiveInt = 20
     probe_every: PositiveInt = 500
+    watch: str = ""
+    patience: PositiveInt = 5
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     threads: PositiveInt = 2
 
 
@@ -52,7 +67,10 @@ SettingsType = TypeVar("SettingsType", bound=Settings)
 
 
 def read_settings(kind: type[SettingsType], recipe: str, words: Sequence[str]) -> SettingsType:
-    """Settings of `recipe` (its YAML lies in this package), changed by words such as `batch=4`.
+    """Settings of a recipe, changed by words such as `batch=4`.
+
+    Args:
+        recipe: the program's `__file__`, whose YAML lies beside it, or the name of a recipe of this package.
 
     Raises:
         UserError: a word is not key=value, a key is unknown (the nearest valid one is named) or a value
@@ -60,7 +78,15 @@ def read_settings(kind: type[SettingsType], recipe: str, words: Sequence[str]) -
     """
     import yaml
 
-    values = yaml.safe_load(files("avatar.recipes").joinpath(f"{recipe}.yaml").read_text())
+    own = Path(recipe).suffix == ".py"
+    source = (
+        Path(recipe).with_suffix(".yaml") if own else Path(str(files("avatar.recipes"))) / f"{recipe}.yaml"
+    )
+    recipe = source.stem
+    try:
+        values = yaml.safe_load(source.read_text("utf8"))
+    except OSError as error:
+        raise UserError(f"{source}: not there; a recipe's settings lie beside its program") from error
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:

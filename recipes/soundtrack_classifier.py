@@ -79,7 +79,7 @@ class LabelReader(SoundReader):
 
 def main(words: list[str]) -> list[float]:
     """Train with the settings of soundtrack_classifier.yaml changed by `words`; returns the losses."""
-    settings = read_settings(ClassifierSettings, "soundtrack_classifier", words)
+    settings = read_settings(ClassifierSettings, __file__, words)
     torch.manual_seed(settings.seed)
     model = SoundClassifier(ClassifierConfig(width=settings.width))
     length = settings.frames * MEL.hop

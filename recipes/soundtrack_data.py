@@ -58,7 +58,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 def main(words: list[str]) -> None:
     """Write the scenes that are missing."""
-    settings = read_settings(SoundtrackDataSettings, "soundtrack_data", words)  # type: ignore[type-var]
+    settings = read_settings(SoundtrackDataSettings, __file__, words)  # type: ignore[type-var]
     if not settings.vae.exists():
         raise UserError(f"vae={settings.vae}: no such file, the VAE of the preset is needed")
     torch.set_num_threads(1)

@@ -91,7 +91,7 @@ def withheld(count: int, share: float, generator: torch.Generator) -> Tensor:
 
 def main(words: list[str]) -> list[float]:
     """Train with the settings of soundtrack_v2a.yaml changed by `words`; returns the losses."""
-    settings = read_settings(V2ASettings, "soundtrack_v2a", words)
+    settings = read_settings(V2ASettings, __file__, words)
     torch.manual_seed(settings.seed)
     model = V2A(PRESETS[settings.preset].v2a)
     read = SoundingReader(settings)

@@ -31,7 +31,7 @@ class SoundtrackVAESettings(Settings):
 
 def main(words: list[str]) -> list[float]:
     """Train with the settings of soundtrack_vae.yaml changed by `words`; returns the losses."""
-    settings = read_settings(SoundtrackVAESettings, "soundtrack_vae", words)
+    settings = read_settings(SoundtrackVAESettings, __file__, words)
     torch.manual_seed(settings.seed)
     model = MelVAE(PRESETS[settings.preset].vae)
     length = settings.frames * MEL.hop

@@ -110,7 +110,7 @@ def adversarial_terms(model: VocoderGAN, made: Tensor, true: Tensor, weight: flo
 
 def main(words: list[str]) -> list[float]:
     """Train with the settings of soundtrack_vocoder.yaml changed by `words`; returns the losses."""
-    settings = read_settings(VocoderSettings, "soundtrack_vocoder", words)
+    settings = read_settings(VocoderSettings, __file__, words)
     torch.manual_seed(settings.seed)
     config = VocoderGANConfig(generator=PRESETS[settings.preset].vocoder, discriminators=JUDGES)
     model = VocoderGAN(config)

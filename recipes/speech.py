@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from avatar.drivers.curves import INDEX
 from avatar.drivers.speech import CLOSURE, CONTROLS, PRESS, SpeechConfig, SpeechToCurves, mouth_curves
 from avatar.drivers.whisper import HOP, WhisperFeatures
 from avatar.errors import UserError
-from avatar.recipes.settings import Settings, read_settings
+from avatar.recipes.settings import Settings, read_settings, run
 from avatar.recipes.sound import augment
 from avatar.recipes.speech_corpus import Utterance, corpus_files, load_utterance
 from avatar.recipes.training import Batch, Losses, train
@@ -242,6 +241,11 @@ def train_speech(settings: SpeechSettings) -> list[float]:
     return train(net, Pieces(recordings["train"], settings, config.reach), loss, settings, held_out)
 
 
-if __name__ == "__main__":
+def main(words: list[str]) -> list[float]:
+    """Train with the settings of speech.yaml changed by `words`; returns the losses."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    train_speech(read_settings(SpeechSettings, "speech", sys.argv[1:]))
+    return train_speech(read_settings(SpeechSettings, __file__, words))
+
+
+if __name__ == "__main__":
+    run(main)

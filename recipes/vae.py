@@ -84,7 +84,7 @@ def reconstruction_loss(
 
 def main(words: list[str]) -> list[float]:
     """Train with the settings of vae.yaml changed by `words`; returns the losses."""
-    settings = read_settings(VAESettings, "vae", words)
+    settings = read_settings(VAESettings, __file__, words)
     torch.manual_seed(settings.seed)
     model = CausalVAE(PRESETS[settings.preset].vae)
     read = ClipReader(settings)

@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
+from small_run import RUN_FILES, equal, line, line_settings, noisy_fit, points, state
 from tiny import TINY, landmarks, motion, picture
-from torch import Tensor, nn
+from torch import nn
 
 from avatar.backbone.checkpoint import load
 from avatar.backbone.decode import ReferenceDecoder, enlarge, warp
@@ -28,7 +29,7 @@ from avatar.recipes import decoder, driven, generator, latents, surfaces, vae
 from avatar.recipes.settings import Settings, read_settings
 from avatar.recipes.shards import seeds, write
 from avatar.recipes.speech_corpus import Utterance, load_utterance, save_utterance
-from avatar.recipes.training import Batch, Losses, begin, rate, step_generator, train
+from avatar.recipes.training import Batch, begin, rate, step_generator, train
 from avatar.render import pixels
 
 SIDE, FRAMES = 256, 17
@@ -120,49 +121,6 @@ def test_arrays_of_any_memory_layout_are_read_as_they_were(tmp_path: Path) -> No
 # ---- the loop ----------------------------------------------------------------------------------
 
 
-class Line(nn.Module):
-    """y = w x + b, with a checkpoint's config."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.config = TINY
-        self.linear = nn.Linear(3, 2)
-        self.register_buffer("seen", torch.zeros((), dtype=torch.long))
-
-
-def line() -> Line:
-    torch.manual_seed(0)
-    return Line()
-
-
-def points(step: int) -> Batch:
-    return {"x": torch.randn(4, 3, generator=torch.Generator().manual_seed(step))}
-
-
-def noisy_fit(net: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
-    net.seen += len(batch["x"])
-    wanted = batch["x"][:, :2] + 0.1 * torch.randn(4, 2, generator=generator)
-    error = (net.linear(batch["x"]) - wanted).square().mean()
-    return {"loss": error, "root": error.sqrt()}
-
-
-def line_settings(out: Path, **changes: float) -> Settings:
-    usual = {"steps": 12, "batch": 4, "learning_rate": 0.1, "warmup": 2, "threads": 1, "log_every": 4}
-    return Settings(data=out, out=out, **(usual | changes))  # type: ignore[arg-type]
-
-
-def state(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a run's state under flat names, and the step."""
-    found = torch.load(folder / "state.pt", weights_only=True)
-    moments = {f"{i} {k}": v for i, s in found["optimizer"]["state"].items() for k, v in s.items()}
-    ema = {f"ema {k}": v for k, v in found["ema"].items()}
-    return {**found["model"], **moments, **ema, "step": torch.tensor(found["step"])}
-
-
-def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
 def test_the_rate_warms_up_stays_and_falls_to_zero(tmp_path: Path) -> None:
     settings = line_settings(tmp_path, steps=40, warmup=4, learning_rate=1.0, decay=0.25)
     rates = [rate(step, settings) for step in range(40)]
@@ -228,7 +186,7 @@ def test_training_learns_logs_and_averages(tmp_path: Path) -> None:
     assert not torch.equal(found["linear.weight"], found["ema linear.weight"])
     weights = load_file(tmp_path / "model.safetensors")
     np.testing.assert_array_equal(weights["linear.weight"], found["ema linear.weight"].half().numpy())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "model.safetensors", "state.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == RUN_FILES
 
 
 def test_a_run_stopped_by_the_clock_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
@@ -544,9 +502,9 @@ def test_runs_leave_weights_that_load_and_nothing_half_written(
     run: str, kind: type[nn.Module], request: pytest.FixtureRequest
 ) -> None:
     out = request.getfixturevalue(run).out
-    assert sorted(path.name for path in out.iterdir()) == ["log.jsonl", "model.safetensors", "state.pt"]
+    assert set(RUN_FILES) <= {path.name for path in out.iterdir()} <= {*RUN_FILES, "sheet.png"}
     net = load(kind, out / "model.safetensors")
-    averaged = torch.load(out / "state.pt", weights_only=True)["ema"]
+    averaged = torch.load(out / "states/state-4.pt", weights_only=True)["ema"]
     assert all(torch.equal(value, averaged[name].half().float()) for name, value in net.state_dict().items())
 
 

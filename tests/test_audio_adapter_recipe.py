@@ -1,0 +1,189 @@
+"""Fine-tuning of the mouth: geometry, pieces of clips, and a few steps on a person with the mean face."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import EXAMPLE
+from safetensors.torch import save_file
+from tiny import landmarks
+
+from avatar.adapters.adapter_file import FILE, add_adapters
+from avatar.backbone.checkpoint import load
+from avatar.drivers.curves import INDEX, MOUTH
+from avatar.drivers.expression_net import facing
+from avatar.drivers.mesh import FaceBasis, ReferenceMesh
+from avatar.drivers.speech import WEIGHTS, SpeechToCurves, resample
+from avatar.drivers.whisper import WhisperFeatures
+from avatar.errors import UserError
+from avatar.media import read_audio
+from avatar.recipes import audio_adapter as recipe
+from avatar.recipes.prepared import read_index
+from avatar.recipes.settings import read_settings
+from avatar.voice import ARTICULATION
+
+LOSSES = [0.0120960, 0.0145859, 0.0097966]
+
+
+@pytest.fixture(scope="module")
+def mesh() -> ReferenceMesh:
+    basis = FaceBasis.load()
+    return ReferenceMesh(basis, facing(landmarks(256)[None], basis)[0])
+
+
+@pytest.fixture(scope="module")
+def features() -> torch.Tensor:
+    return WhisperFeatures.from_pretrained()(read_audio(EXAMPLE / "talk.wav"))
+
+
+def wide(curves: np.ndarray) -> np.ndarray:
+    """A person whose jaw opens half as far again, and who smiles on the left while speaking."""
+    own = curves.copy()
+    for name in ("jawOpen", "mouthClose"):
+        own[:, INDEX[name]] *= 1.5
+    own[:, INDEX["mouthSmileLeft"]] += own[:, INDEX["jawOpen"]] - own[:, INDEX["mouthClose"]]
+    return own.clip(0, 1)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, mesh: ReferenceMesh, features: torch.Tensor) -> Path:
+    """A prepared folder of that person, and in run/signals what would be read from its films."""
+    folder = tmp_path_factory.mktemp("person")
+    (folder / "clips").mkdir()
+    (folder / "run/signals").mkdir(parents=True)
+    index = []
+    cuts = {"a": (0, 90, "train"), "b": (90, 180, "train"), "c": (180, 260, "validation")}
+    for name, (start, stop, split) in cuts.items():
+        own = features[start:stop]
+        told = (ARTICULATION * load(SpeechToCurves, WEIGHTS).curves(own)).clamp(0, 1).numpy()
+        frames = (stop - start) // 2
+        points = mesh.place(mesh.act(wide(resample(told, 25, frames))), np.zeros((frames, 6), np.float32))
+        points[3] = np.nan  # a frame without a face
+        signals = {"landmarks": torch.from_numpy(points), "features": own.half()}
+        save_file(signals, folder / f"run/signals/{name}.safetensors")
+        for ending in ("mp4", "wav"):
+            (folder / f"clips/{name}.{ending}").touch()
+        index.append({"id": name, "split": split, "identity": "x", "seconds": frames / 25})
+    (folder / "index.json").write_text(json.dumps(index))
+    return folder
+
+
+def words(data: Path, *more: str) -> list[str]:
+    usual = ["steps=3", "warmup=1", "batch=4", "piece=20", "log_every=1", "probe_every=1", "measured=0"]
+    return [f"data={data}", f"out={data}/run", *usual, *more]
+
+
+def test_the_mouth_is_where_the_driven_reference_has_it(mesh: ReferenceMesh) -> None:
+    curves = np.random.default_rng(0).uniform(0, 0.6, (30, 52)).astype(np.float32)
+    there = recipe.MouthModel(mesh)(torch.from_numpy(curves)).numpy()
+    np.testing.assert_allclose(there, mesh.act(curves)[:, list(recipe.POINTS), :2], atol=1e-5)
+
+
+def test_frames_are_means_over_their_time(features: torch.Tensor) -> None:
+    net = load(SpeechToCurves, WEIGHTS)
+    rows = (ARTICULATION * net.curves(features[:101])).clamp(0, 1).numpy()
+    config = recipe.PersonalConfig(speech=net.config, rank=2, alpha=2.0)
+    with torch.no_grad():
+        padded = recipe._padded(features[:101], net.context)
+        shown = recipe.PersonalSpeech(config, net)(padded[None])[0].numpy()
+    assert shown.shape == (50, 52)
+    told = resample(rows, 25, 50)
+    closed = rows[:, INDEX["mouthClose"]] > 0.3 * rows[:, INDEX["jawOpen"]]
+    open_ = ~(closed[:-1:2] | closed[1::2] | closed[2::2])  # else the firmest moment is shown
+    np.testing.assert_allclose(shown[open_], told[open_], atol=1e-4)
+    assert open_.sum() > 10
+
+
+def test_a_person_seen_in_any_pose_has_the_same_points(mesh: ReferenceMesh) -> None:
+    head = np.array([[0, 0, 0, 0, 0, 0], [0.2, -0.1, 0.1, 0.1, 0.05, -1]], np.float32)
+    curves = np.zeros((2, 52), np.float32)
+    curves[:, INDEX["jawOpen"]] = 0.4
+    points = recipe.own_points(mesh.place(mesh.act(curves), head), mesh)
+    torch.testing.assert_close(points[0], points[1], rtol=0, atol=0.01)
+    expected = mesh.act(curves)[0][list(recipe.POINTS), :2]
+    np.testing.assert_allclose(points[0], expected, atol=0.01)
+
+
+def test_what_the_nets_miss_is_learnt(mesh: ReferenceMesh) -> None:
+    rng = np.random.default_rng(0)
+    mouth, plain = recipe.MouthModel(mesh), recipe.MouthModel(mesh)
+    curves = torch.from_numpy(rng.uniform(0, 0.5, (400, 52)).astype(np.float32))
+    wrong = torch.from_numpy(rng.normal(0, 0.05, (52, 21, 2)).astype(np.float32))
+
+    def seen(given: torch.Tensor) -> torch.Tensor:
+        return plain(given) + torch.einsum("tk,kpd->tpd", given, wrong) + 0.01
+
+    points = seen(curves[:300])
+    points[7] = float("nan")
+    mouth.correct(curves[:300], points)
+    before = (plain(curves[300:]) - seen(curves[300:])).abs().mean()
+    assert (mouth(curves[300:]) - seen(curves[300:])).abs().mean() < 0.1 * before
+
+
+def test_played_curves_stay_curves_and_closed_lips_stay_closed() -> None:
+    curves = np.zeros((100, 52), np.float32)
+    curves[:, INDEX["jawOpen"]] = curves[:, INDEX["mouthClose"]] = 0.4
+    curves[50:] = 0
+    played = recipe.play(curves, np.random.default_rng(0))
+    assert played.min() >= 0 and played.max() <= 1
+    assert (played[:, INDEX["mouthClose"]] <= played[:, INDEX["jawOpen"]]).all()
+    assert not played[50:].any() and played[:50, list(MOUTH)].std(0).min() > 0
+
+
+@pytest.mark.slow
+def test_three_steps_and_the_file_that_they_leave(data: Path) -> None:
+    losses = recipe.main(words(data))
+    assert losses == pytest.approx(LOSSES, rel=2e-3)
+    assert (data / "run" / FILE).stat().st_size < 4e6
+    logged = [json.loads(row) for row in (data / "run/log.jsonl").read_text().splitlines()]
+    assert [row["loss"] for row in logged] == pytest.approx(losses, abs=1e-5)
+    assert all(0 < row["validation"] < 0.1 for row in logged)
+
+
+@pytest.mark.slow
+def test_a_wide_mouth_is_learnt(data: Path, features: torch.Tensor) -> None:
+    out = data / "long"
+    (out / "signals").parent.mkdir()
+    (out / "signals").symlink_to(data / "run/signals")
+    losses = recipe.main(words(data, f"out={out}", "steps=60", "learning_rate=5e-3"))
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:3])
+    logged = [json.loads(row).get("validation") for row in (out / "log.jsonl").read_text().splitlines()]
+    assert logged[-1] < 0.7 * logged[0]
+    adapted = load(SpeechToCurves, WEIGHTS)
+    add_adapters([(out, 1.0)], {"speech": adapted}, WEIGHTS.parent)
+    plain = load(SpeechToCurves, WEIGHTS)
+    means = [net.curves(features)[:, INDEX["jawOpen"]].mean() for net in (plain, adapted)]
+    assert means[1] > 1.2 * means[0]
+
+
+def test_pieces_belong_to_the_step(data: Path, mesh: ReferenceMesh) -> None:
+    settings = read_settings(recipe.AudioAdapterSettings, recipe.__file__, words(data))
+    known = recipe.Speaker([torch.randn(160, 1, 384), torch.randn(260, 1, 384)], [torch.randn(50, 21, 2)] * 2)
+    load_piece = recipe.pieces(known, settings, 10)
+    assert {name: tuple(value.shape) for name, value in load_piece(3).items()} == {
+        "features": (4, 61, 1, 384),
+        "points": (4, 20, 21, 2),
+    }
+    assert torch.equal(load_piece(3)["points"], load_piece(3)["points"])
+    assert not any(
+        torch.equal(one["points"], two["points"]) for one, two in pairwise(map(load_piece, range(5)))
+    )
+
+
+def test_folders_that_are_not_prepared_are_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no index"):
+        read_index(tmp_path)
+    (tmp_path / "index.json").write_text('[{"id": "a"}]')
+    with pytest.raises(UserError, match="not an index of clips"):
+        read_index(tmp_path)
+    (tmp_path / "index.json").write_text('[{"id": "a", "split": "train"}]')
+    with pytest.raises(UserError, match=r"a\.mp4: the index names it"):
+        read_index(tmp_path)
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips/a.mp4").touch()
+    assert read_index(tmp_path)[0].sound is None
+    with pytest.raises(UserError, match="no clip of the split train"):
+        recipe.main([f"data={tmp_path}", f"out={tmp_path}/run"])
