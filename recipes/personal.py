@@ -58,7 +58,7 @@ def judge(
     errors = []
     for clip in clips:
         true = mouths(read_video(clip.video), basis, str(clip.video))
-        made = animator.stream(clip.video, clip.sound)
+        made = animator.stream(clip.video, clip.sound, ref_time=0)  # else the clip itself would be dubbed
         errors.append(landmark_error(mouths(made, basis, "made"), true))
     return errors
 

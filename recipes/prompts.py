@@ -209,7 +209,7 @@ def deviations(plans: list[Plan], seed: int, least: Array) -> Array:
 
 def main(words: list[str]) -> list[float]:
     """Train with the settings of prompts.yaml changed by `words`; returns the losses."""
-    settings = read_settings(PromptSettings, "prompts", words)
+    settings = read_settings(PromptSettings, __file__, words)
     torch.manual_seed(settings.seed)
     encoder = SentenceEncoder()
     if settings.mean is None:

@@ -69,7 +69,7 @@ def test_both_parts_train_and_resume_exactly(
     words = [*done.words, f"out={folder}/{run}-parts"]
     assert prompts.main([*words, "minutes=1e-9"]) + prompts.main(words) == done.losses
     states = [
-        torch.load(out / "state.pt", weights_only=True)["model"]
+        torch.load(out / f"states/state-{len(done.losses)}.pt", weights_only=True)["model"]
         for out in (done.out, folder / f"{run}-parts")
     ]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
