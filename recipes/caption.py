@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from avatar.drivers.face import Face
 from avatar.drivers.mesh import FaceBasis
 from avatar.metrics import grey, laplacian_variance
-from avatar.recipes.tracks import body_mask
+from avatar.recipes.tracks import body_mask, face_part
 from avatar.rewrite import Description
 
 Pixels = NDArray[np.uint8]
@@ -121,9 +121,9 @@ def _colour(picture: Pixels) -> float:
 
 
 def _light(picture: Pixels, face: Face) -> str:
-    left, top, width, height = (max(0, round(v)) for v in face.box)
-    levels = grey(picture[top : top + height, left : left + width])
-    halves = levels[:, : width // 2].mean() + 1, levels[:, width // 2 :].mean() + 1
+    levels = grey(face_part(picture, face.landmarks))
+    middle = levels.shape[1] // 2
+    halves = levels[:, :middle].mean() + 1, levels[:, middle:].mean() + 1
     mean, spread = float(levels.mean()), float(levels.std())
     red, blue = float(picture[..., 0].mean()) + 1, float(picture[..., 2].mean()) + 1
     words = ["dim"] if mean < DIM else ["bright"] if mean > BRIGHT else []

@@ -33,7 +33,7 @@ FACE_SIDE = 256  # px, of the square around a face that the descriptor is given
 def steady_crop(
     points: Points, heights: float, window: tuple[float, float, float, float]
 ) -> tuple[Crop, float]:
-    """One square for a whole clip, and the side that the face's ways need / the side that was asked for.
+    """One square for a whole clip, and the side that the face's ways need / the side that there is.
 
     Args:
         points: landmarks (T, 478, 3).
@@ -45,18 +45,21 @@ def steady_crop(
     high = np.percentile(points[..., :2].max(1), 100 - RARE, axis=0) + MARGIN * height
     wanted, needed = heights * height, float((high - low).max())
     left, top, right, bottom = window
-    side = min(max(wanted, needed), right - left, bottom - top)
+    room = min(right - left, bottom - top)
+    side = min(max(wanted, needed), room)
     x, y = (low + high) / 2 + [0, LOWER * height] - side / 2
     even = max(2, int(side) // 2 * 2)
     x, y = np.clip(x, left, right - side), np.clip(y, top, bottom - side)
     # Whole pairs of pixels: the colours of a film have half its resolution.
-    return Crop(int(np.ceil(x / 2 - 1e-6)) * 2, int(np.ceil(y / 2 - 1e-6)) * 2, even - 2), needed / wanted
+    return Crop(int(np.ceil(x / 2 - 1e-6)) * 2, int(np.ceil(y / 2 - 1e-6)) * 2, even - 2), needed / min(
+        wanted, room
+    )
 
 
-def outside(points: Points, size: tuple[int, int]) -> float:
-    """Share of the frames in which eyes, nose or mouth lie beyond the border of a picture."""
-    features = points[:, list(FEATURES), :2]
-    return float(((features < 0) | (features > np.array(size))).any((1, 2)).mean())
+def outside(points: Points, crop: Crop) -> float:
+    """Share of the frames in which eyes, nose or mouth lie beyond the border of a clip."""
+    inside = crop.to_crop(points[:, list(FEATURES), :2], crop.side)
+    return float(((inside < 0) | (inside > crop.side)).any((1, 2)).mean())
 
 
 def face_motion(points: Points) -> NDArray[np.float32]:

@@ -24,8 +24,8 @@ class Measures:
         face: median height of the face in the footage, px.
         sharpness: of the face as the clip shows it, see `avatar.recipes.clip_figures.sharpness`.
         stirring: how fast the fastest tenth of the face moves, face heights a second.
-        wander: side of the square that holds the face all the time / side that was wanted.
-        outside: share of frames in which the face is cut by the border.
+        wander: side of the square that holds the face all the time / side that was asked for and is there.
+        outside: share of frames in which the face is cut by the border of the clip.
         turn: median turn of the head to the side, degrees.
         text: share of the picture that text covers.
         people: in the shot.

@@ -222,7 +222,7 @@ class PieceReader:
             sharpness=float(np.median(sharp)),
             stirring=stirring,
             wander=wander,
-            outside=outside(points, (self.footage.width, self.footage.height)),
+            outside=outside(points, crop),
             turn=float(np.median([abs(Face(p).yaw) for p in points])),
             text=max(map(text_share, stills.values())) if self.reading.text else None,
             people=int(np.percentile(piece.people, 75, method="higher")),

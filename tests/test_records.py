@@ -95,9 +95,9 @@ def test_a_shaken_camera_is_dropped(talking: Path, read: Read, tmp_path: Path) -
 
 
 def test_a_face_that_goes_everywhere_is_dropped(talking: Path, read: Read, tmp_path: Path) -> None:
-    walk = "scale=256:256,pad=1500:256:600:0:gray,crop=900:256:5*n:0"
+    walk = "scale=200:200,pad=1500:200:600:0:gray,crop=900:200:5*n:0"
     records = read(convert(talking, tmp_path / "walk.mp4", "-vf", walk, "-t", "2.4"))
-    assert "wanders" in reasons(records)
+    assert {"wanders", "out of frame"} <= reasons(records)
 
 
 def test_text_over_the_picture_is_dropped(talking: Path, read: Read, tmp_path: Path) -> None:
