@@ -38,7 +38,8 @@ from avatar.drivers.face import choose_face, find_faces
 from avatar.drivers.prompt_encoders import Encoded
 from avatar.drivers.speech_states import FPS, SpeechStates, speech_states
 from avatar.errors import UserError
-from avatar.generate import Nets, Pixels, as_clip, decode, one_clip
+from avatar.framing import Pixels, as_clip
+from avatar.generate import Nets, decode, one_clip
 from avatar.generate_options import SpeakOptions
 from avatar.media import frame_count
 from avatar.prompts import Wanted

@@ -10,13 +10,16 @@ import typer
 
 from avatar.cli_weights import lora_strength
 from avatar.errors import UserError
-from avatar.generate_options import GenerateOptions, NetOptions, Resolution, SpeakOptions, Wish
+from avatar.generate_options import NO_POSE, GenerateOptions, NetOptions, Resolution, SpeakOptions, Wish
 
 DEFAULT, SPEAK = GenerateOptions(), SpeakOptions()
 SPEAKER = "hunyuan-avatar"
 # What has no meaning where the recording says how long the video is and the picture what size it has.
 NOT_OF_SPEECH = (
     "last",
+    "pose",
+    "pose_adapter",
+    "pose_scale",
     "video_size",
     "video_length",
     "embedded_cfg_scale",
@@ -83,6 +86,14 @@ def generate(
         Path | None, typer.Option("--image", "--i2v-image-path", help="picture that is the first frame")
     ] = None,
     last: Annotated[Path | None, typer.Option(help="picture that is the last frame")] = None,
+    pose: Annotated[
+        Path | None,
+        typer.Option(help="video or signals file of a person to be followed, with --pose-adapter"),
+    ] = None,
+    pose_adapter: Annotated[
+        Path | None, typer.Option(help="safetensors file of a pose adapter that was trained for the net")
+    ] = None,
+    pose_scale: Annotated[float, _option("pose_scale")] = DEFAULT.pose_scale,
     audio: Annotated[
         Path | None, typer.Option(help="speech of the person in the picture, for --preset hunyuan-avatar")
     ] = None,
@@ -140,6 +151,10 @@ def generate(
     """Make videos from a prompt, or from a prompt and pictures, by the public HunyuanVideo weights."""
     if not prompt.strip():
         raise UserError("--prompt: is empty, say what is to be seen")
+    if pose is not None and pose_adapter is None and preset != SPEAKER:
+        raise UserError(NO_POSE)
+    if pose is None and given(ctx) & {"pose_adapter", "pose_scale"}:
+        raise UserError("--pose-adapter, --pose-scale: have no effect without --pose")
     nets = NetOptions(
         weights=weights,
         preset=preset,
@@ -152,6 +167,7 @@ def generate(
         quantise=quantise,
         block_offload=block_offload,
         step_cache=step_cache,
+        pose_adapter=pose_adapter,
     )
     wish = Wish(prompt, rewrite, rewrite_url, rewrite_model)
     if audio is not None or preset == SPEAKER:
@@ -175,6 +191,7 @@ def generate(
         guidance_rescale=guidance_rescale,
         flow_shift=flow_shift,
         flow_reverse=flow_reverse,
+        pose_scale=pose_scale,
         i2v_resolution=i2v_resolution,
         i2v_stability=i2v_stability,
         num_videos=num_videos,
@@ -182,7 +199,7 @@ def generate(
     )
     from avatar import run_generate
 
-    run_generate.generate(wish, image, last, save_path, options, nets, force=force, quiet=quiet)
+    run_generate.generate(wish, image, last, save_path, options, nets, pose=pose, force=force, quiet=quiet)
 
 
 def _speech(preset: str, image: Path | None, audio: Path | None, written: set[str]) -> tuple[Path, Path]:

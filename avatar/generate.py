@@ -13,23 +13,26 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from avatar.adapters.pose import PoseAdapter
 from avatar.backbone import flow
 from avatar.backbone.dit import TIME_SCALE, DiT
 from avatar.backbone.image_condition import concat_condition, hold_first, start_from
 from avatar.backbone.step_cache import StepCache
 from avatar.backbone.vae import CausalVAE
 from avatar.device import pick_device
+from avatar.drivers.pose import PoseSignal
 from avatar.drivers.prompt_encoders import Encoded, PromptEncoder
 from avatar.errors import UserError
-from avatar.generate_options import GenerateOptions, NetOptions
+from avatar.framing import Pixels, as_clip, bucket, cover
+from avatar.generate_options import NO_POSE, GenerateOptions, NetOptions
 from avatar.loading import (
     ByBlocks,
     Placed,
@@ -41,18 +44,16 @@ from avatar.loading import (
     pick_dtype,
     small_dtype,
 )
+from avatar.pose_video import Posed, load_pose_adapter, skeleton_latents
 from avatar.prompts import Prompts, Wanted, identify
 from avatar.releases import Release
 
 logger = logging.getLogger(__name__)
 
-Pixels = NDArray[np.uint8]
 Step = Callable[[], None]
 """Called after every evaluation step of the sampler."""
 
 TEXT_SIZE = (720, 1280)  # px, height and width of a video from text alone
-BUCKET, BUCKET_BASES = 32, {"720p": 960, "540p": 720, "360p": 480}  # px
-MAX_RATIO = 4  # of the sides of a bucket
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Scene:
         size: of the frames, (H, W).
         first: (1, C, 1, h, w), latents of the first frame; None where it is not given.
         last: the same of the last frame.
+        pose: adds a pose to what the net is given.
     """
 
     text: Encoded
@@ -72,6 +74,7 @@ class Scene:
     size: tuple[int, int]
     first: Tensor | None = None
     last: Tensor | None = None
+    pose: Posed | None = None
 
 
 @dataclass(kw_only=True)
@@ -85,6 +88,7 @@ class Nets:
         device: where the tensors between them are.
         whisper: folder of the encoder of speech; None for releases that do not hear.
         cache: skips blocks in similar steps; None to run all.
+        pose: a trained pose adapter; None for nets that know no poses, as the public ones.
         told: what is worth saying about the nets before they run.
     """
 
@@ -95,6 +99,7 @@ class Nets:
     device: torch.device
     whisper: Path | None = None
     cache: StepCache | None = None
+    pose: PoseAdapter | None = None
     told: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -110,6 +115,10 @@ class Nets:
         template = files.release.template
         if options.block_offload:
             check_mapped(files, dtype)
+        pose = None
+        if options.pose_adapter is not None:
+            config, channels = files.release.dit, files.release.vae.latent_channels
+            pose = load_pose_adapter(options.pose_adapter, config, channels).to(device)
         cache = None if options.step_cache is None else StepCache(options.step_cache)
 
         def make() -> DiT:
@@ -128,6 +137,7 @@ class Nets:
             device=device,
             whisper=files.whisper,
             cache=cache,
+            pose=pose,
             told=_told(files, options, device, small),
         )
 
@@ -193,12 +203,14 @@ class VideoPipeline:
         options: GenerateOptions,
         first: Pixels | None = None,
         last: Pixels | None = None,
+        pose: PoseSignal | None = None,
     ) -> Scene:
         """Encode the prompt and the pictures.
 
         Args:
             first: first frame, RGB of any size; its middle is cut out and scaled to the video's size.
             last: last frame, the same.
+            pose: the pose of a person in every frame, for nets with a pose adapter.
 
         Raises:
             UserError: as `check`, or the prompt does not fit.
@@ -217,6 +229,7 @@ class VideoPipeline:
             size=size,
             first=None if first is None else self._encode(cover(first, size)),
             last=None if last is None else self._encode(cover(last, size)),
+            pose=None if pose is None else self._posed(pose, options, size),
         )
 
     @torch.no_grad()
@@ -243,15 +256,17 @@ class VideoPipeline:
         with self.nets.dit() as net, one_clip(net.cache):
             dtype = next(net.parameters()).dtype
             guidance = None if embedded is None else torch.tensor([embedded], device=device, dtype=dtype)
-            joined = None if condition is None else condition.to(dtype)
 
             def predict(x: Tensor, time: float, encoded: Encoded) -> Tensor:
                 if net.cache is not None:
                     net.cache.branch = encoded is scene.text
+                given = x, condition
+                if scene.pose is not None:
+                    given = scene.pose(*given)
                 return net(
-                    x.to(dtype),
+                    given[0].to(dtype),
                     torch.tensor([TIME_SCALE * time], device=device),
-                    joined,
+                    None if given[1] is None else given[1].to(dtype),
                     text=encoded.states.to(device, dtype),
                     text_mask=encoded.mask.to(device),
                     pooled=encoded.pooled.to(device, dtype),
@@ -272,6 +287,14 @@ class VideoPipeline:
     def frames(self, latents: Tensor) -> Iterator[Pixels]:
         """Frames (H, W, 3) of latents, as they are decoded; those that a release drops are left out."""
         yield from islice(decode(self.nets, latents), self.nets.release.sampling.dropped_frames, None)
+
+    def _posed(self, pose: PoseSignal, options: GenerateOptions, size: tuple[int, int]) -> Posed:
+        adapter, fps = self.nets.pose, Fraction(self.nets.release.sampling.fps)
+        if adapter is None:
+            raise UserError(NO_POSE)
+        with self.nets.vae() as vae:
+            latents = skeleton_latents(vae, pose, size, fps, options.video_length)
+        return Posed(adapter, latents, options.pose_scale)
 
     def _encode(self, picture: Pixels) -> Tensor:
         """Scaled latents (1, C, 1, h, w) of a picture (H, W, 3), the mean of what the VAE says."""
@@ -298,40 +321,3 @@ def decode(nets: Nets, latents: Tensor) -> Iterator[Pixels]:
         for piece in vae.decode_stream([latents.to(next(vae.parameters()))]):
             values = ((piece[0].float() / 2 + 0.5).clamp(0, 1) * 255).round()
             yield from values.to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
-
-
-def as_clip(picture: Pixels) -> Tensor:
-    """A picture (H, W, 3) as a clip of one frame, (1, 3, 1, H, W) in [-1, 1]."""
-    return torch.from_numpy(picture).permute(2, 0, 1)[None, :, None].float() / 127.5 - 1
-
-
-def cover(picture: Pixels, size: tuple[int, int]) -> Pixels:
-    """A picture scaled until it covers a size (H, W), its middle cut out."""
-    from PIL import Image
-
-    image, (height, width) = Image.fromarray(picture), size
-    factor = max(width / image.width, height / image.height)
-    scaled = max(width, round(image.width * factor)), max(height, round(image.height * factor))
-    left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
-    resized = image.resize(scaled, Image.Resampling.BILINEAR)
-    return np.array(resized.crop((left, top, left + width, top + height)))
-
-
-def bucket(picture: Pixels, resolution: str) -> tuple[int, int]:
-    """The size (H, W) that HunyuanVideo-I2V gives to a picture: of about one area, of nearly its shape.
-
-    Sizes are all those of whole patches with one area, at most 4 times as long as wide. The nearest is taken
-    among those that are not longer than the picture.
-    """
-    height, width = picture.shape[:2]
-    count = round((BUCKET_BASES[resolution] / BUCKET) ** 2)
-    sizes = [
-        (h, w)
-        for w in range(count, 0, -1)
-        for h in range(max(1, count // (w + 1)), count // w + 1)
-        if max(h, w) <= MAX_RATIO * min(h, w)
-    ]
-    ratio = height / width
-    fitting = [(h, w) for h, w in sizes if (h / w <= ratio if ratio >= 1 else h / w > ratio)]
-    h, w = min(fitting or sizes, key=lambda size: abs(size[0] / size[1] - ratio))
-    return h * BUCKET, w * BUCKET

@@ -12,6 +12,7 @@ from avatar.errors import UserError
 from avatar.options import Options
 
 CELL = 16  # px, what one token is wide; sizes are rounded up to it
+NO_POSE = "--pose: the public weights know no poses, give an adapter trained for them by --pose-adapter FILE"
 Resolution = Literal["720p", "540p", "360p"]
 
 
@@ -48,6 +49,7 @@ class NetOptions:
         block_offload: the DiT's blocks stay in their file, and each is read when it runs.
         step_cache: share of change under which a step of the sampler skips all blocks but the first; None
             for all steps whole.
+        pose_adapter: file of a trained pose adapter.
     """
 
     weights: Path
@@ -61,6 +63,7 @@ class NetOptions:
     quantise: Literal["int8", "fp8"] | None = None
     block_offload: bool = False
     step_cache: float | None = None
+    pose_adapter: Path | None = None
 
     def __post_init__(self) -> None:
         if self.step_cache is not None and not 0 < self.step_cache <= 1:
@@ -114,6 +117,7 @@ class GenerateOptions(Options):
     )
     flow_shift: float | None = Field(None, gt=0, le=100, description="shift of the times towards the noise")
     flow_reverse: bool = Field(True, description="time runs from noise at 1 to data at 0, as released")
+    pose_scale: float = Field(1.0, ge=0, le=3, description="strength of the pose")
     i2v_resolution: Resolution = Field("720p", description="size of a video that begins with a picture")
     i2v_stability: bool = Field(True, description="a little of the picture in the noise of every frame")
     num_videos: int = Field(1, ge=1, le=1000, description="videos, each with the next seed")

@@ -24,6 +24,7 @@ def generate(
     options: GenerateOptions,
     nets: NetOptions,
     *,
+    pose: Path | None = None,
     force: bool,
     quiet: bool,
 ) -> None:
@@ -32,6 +33,7 @@ def generate(
     Args:
         image: picture of the first frame.
         last: picture of the last frame.
+        pose: video or signals file of a person who is followed.
         save_path: as `output_files`.
 
     Raises:
@@ -41,8 +43,11 @@ def generate(
     for path in (image, last):
         if path is not None:
             check_file(path, "picture")
+    if pose is not None:
+        check_file(pose, "pose")
     console = Console(stderr=True, quiet=quiet, soft_wrap=True, highlight=False, markup=False)
     with notes(console), console.status("loading"):
+        from avatar.drivers.pose import read_pose
         from avatar.generate import Nets, VideoPipeline
 
         pipeline = VideoPipeline(Nets.load(nets))
@@ -51,9 +56,12 @@ def generate(
     with notes(console), console.status("encoding"):
         prompt, how = rewritten(wish)
         console.print(f"prompt ({how}): {prompt}")
-        scene = pipeline.prepare(prompt, options, first, final)
+        followed = None if pose is None else read_pose(pose)
+        scene = pipeline.prepare(prompt, options, first, final, followed)
     height, width = scene.size
     settings = dict(options) | {"video_size": f"{height} {width}"}
+    if pose is None:
+        del settings["pose_scale"]
     if first is None:
         del settings["i2v_resolution"], settings["i2v_stability"]
     settings |= pipeline.nets.told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,16 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from avatar import weights
+from avatar.adapters.pose import PoseAdapter
 from avatar.backbone import flow
 from avatar.backbone.diffusers_keys import to_diffusers
 from avatar.cli import app
+from avatar.drivers.pose import PoseSignal
 from avatar.drivers.prompt_encoders import PromptEncoder, clip_pixels
+from avatar.drivers.skeleton import POINTS
 from avatar.errors import UserError
-from avatar.generate import Nets, VideoPipeline, as_clip, bucket, cover
+from avatar.framing import as_clip, bucket, cover
+from avatar.generate import Nets, VideoPipeline
 from avatar.generate_options import GenerateOptions, NetOptions
 from avatar.loading import find
 from avatar.media import read_video, video_info
@@ -300,6 +305,9 @@ def test_command_line_refuses_before_anything_loads(checkpoints: Checkpoints, tm
         (["--rewrite", "url"], "--rewrite url: needs --rewrite-url"),
         (["--rewrite", "rules", "--rewrite-url", "http://localhost"], "is only used with --rewrite url"),
         (["--image-size", 256], "--image-size: is for videos with speech"),
+        (["--pose", tmp_path / "dance.mp4"], "--pose: the public weights know no poses, give an adapter"),
+        (["--pose-scale", 2], "--pose-adapter, --pose-scale: have no effect without --pose"),
+        (["--step-cache", 2], "--step-cache 2: must be above 0 and at most 1"),
         (["--use-fp8"], "missing .*mp_rank_00_model_states_fp8.pt"),
         (["--dit-weight", tmp_path / "net.pt"], "missing .*net.pt"),
     )
@@ -376,3 +384,41 @@ def test_blocks_in_8_bits(checkpoints: Checkpoints, kind: str) -> None:
     scene = plain.prepare(PROMPT, options)
     assert 1e-5 < error(small.sample(scene, options, 5), plain.sample(scene, options, 5)) < 0.1
     assert small.nets.told["blocks"] == f"{kind} weights"
+
+
+def standing(frames: int) -> PoseSignal:
+    """A pose whose points are anywhere in the frame."""
+    points = np.random.default_rng(0).uniform(0, 1, (1, POINTS, 2)) * (SIZE[1], SIZE[0])
+    keypoints = np.repeat(points, frames, 0).astype(np.float32)
+    scores = np.ones((frames, POINTS), np.float32)
+    return PoseSignal(fps=Fraction(24), keypoints=keypoints, scores=scores, size=(SIZE[1], SIZE[0]))
+
+
+@pytest.mark.parametrize("preset", ["hunyuan", "hunyuan-i2v-concat"])
+@pytest.mark.usefixtures("own_cache")
+def test_pose_is_added_by_its_adapter(checkpoints: Checkpoints, tmp_path: Path, preset: str) -> None:
+    channels = find(checkpoints(preset), preset).release.dit
+    adapter = PoseAdapter(16, channels.in_channels + channels.condition_channels)
+    torch.manual_seed(0)
+    for step, size in enumerate((0.0, 0.2)):
+        torch.nn.init.normal_(adapter.proj.weight, std=size)
+        save_file(adapter.state_dict(), tmp_path / f"pose{step}.safetensors")
+    options = GenerateOptions(**OPTIONS)
+    shown = picture() if preset == "hunyuan-i2v-concat" else None
+    found = []
+    for file in ("pose0", "pose1"):
+        ours = pipeline(checkpoints, preset, pose_adapter=tmp_path / f"{file}.safetensors")
+        scene = ours.prepare(PROMPT, options, shown, pose=standing(LENGTH))
+        assert scene.pose is not None and scene.pose.latents.shape == (1, 16, 3, SIZE[0] // 8, SIZE[1] // 8)
+        found.append(ours.sample(scene, options, 5))
+    plain = pipeline(checkpoints, preset)
+    scene = plain.prepare(PROMPT, options, shown)
+    assert torch.equal(found[0], plain.sample(scene, options, 5))  # an adapter at its start adds nothing
+    assert error(found[1], found[0]) > 1e-3
+    with pytest.raises(UserError, match="--pose: the public weights know no poses"):
+        plain.prepare(PROMPT, options, shown, pose=standing(LENGTH))
+    save_file({"proj.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(
+        UserError, match=r"other\.safetensors: does not fit this net, it must hold proj\.weight"
+    ):
+        pipeline(checkpoints, preset, pose_adapter=tmp_path / "other.safetensors")
