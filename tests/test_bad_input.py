@@ -256,7 +256,7 @@ def test_a_photo_that_nothing_drives(
         cli.main()
     assert stopped.value.code == 2 and not out.exists()
     told = capfd.readouterr().err.splitlines()[-1]
-    assert told == "avatar: nothing drives the face: give --audio, --pose or --expression"
+    assert told == "avatar: nothing drives the face: give --audio, --pose, --expression or --prompt"
 
 
 def test_drivers_that_cannot_be_used(refuse: Refuse, tmp_path: Path, speech: Path) -> None:
