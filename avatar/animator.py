@@ -142,8 +142,9 @@ class Animator:
     ) -> Iterator[Pixels]:
         """Frames (H, W, 3) as they are made; drivers as in `session`, options as in `DriveOptions`."""
         asked = DriveOptions(**options)
-        drivers = {"pose": pose, "expression": expression, "prompt": prompt, "last": last}
-        yield from self.session(ref, audio, asked, signals=signals, **drivers)
+        yield from self.session(
+            ref, audio, asked, pose=pose, expression=expression, prompt=prompt, last=last, signals=signals
+        )
 
     def drive(
         self,
@@ -160,8 +161,10 @@ class Animator:
         """The video as a clip, made when it is saved or iterated; drivers as in `session`, options as in
         `DriveOptions`."""
         asked = DriveOptions(**options)
-        drivers = {"pose": pose, "expression": expression, "prompt": prompt, "last": last}
-        return Clip(self.session(ref, audio, asked, signals=signals, **drivers))
+        session = self.session(
+            ref, audio, asked, pose=pose, expression=expression, prompt=prompt, last=last, signals=signals
+        )
+        return Clip(session)
 
     def render(
         self,

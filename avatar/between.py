@@ -103,7 +103,10 @@ class BetweenSession(Session):
             curves, head = difference(nets.basis, meshes[at], meshes[1 - at], size)
             share = self.way if at == 0 else 1 - self.way
             moved = Transition(
-                fps=self.fps, curves=share[:, None] * curves, head=share[:, None] * head, sway=np.zeros(1)
+                fps=self.fps,
+                curves=share[:, None] * curves,
+                head=share[:, None] * head,
+                sway=np.zeros(1, np.float32),
             )
             known = Known(first=pictures[0], last=pictures[1])
             self.sessions.append(DriveSession(nets, speech, path, [*signals, moved], asked, known))
@@ -114,8 +117,8 @@ class BetweenSession(Session):
         shares = ramp(np.linspace(0, 1, self.frames), *FADE)
         beside = ramp(np.arange(self.frames), 0, NEAR)  # of the videos, not of the pictures at the ends
         photos = [session.photo for session in self.sessions]
-        for number, drawn in enumerate(zip(*self.sessions, strict=True)):
-            frame = mixed(*drawn, shares[number])
+        for number, (one, other) in enumerate(zip(*self.sessions, strict=True)):
+            frame = mixed(one, other, shares[number])
             frame = mixed(photos[0], frame, beside[number])
             yield mixed(photos[1], frame, beside[self.frames - 1 - number])
 

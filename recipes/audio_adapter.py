@@ -104,6 +104,15 @@ class PersonalSpeech(nn.Module):
 class MouthModel(nn.Module):
     """Where mouth and chin of a person are under any curves, with gradients: see `ReferenceMesh.act`."""
 
+    rest: Tensor
+    own: Tensor
+    moves: Tensor
+    gap: Tensor
+    own_rims: Tensor
+    rims: Tensor
+    pull: Tensor
+    missed: Tensor
+
     def __init__(self, mesh: ReferenceMesh) -> None:
         super().__init__()
         upper, lower = next(pulls for slit, pulls in mesh.slits if slit is MOUTH)
@@ -133,7 +142,7 @@ class MouthModel(nn.Module):
         moved = self.own + torch.einsum("...k,kpd->...pd", change, self.moves)
         top, bottom = (self.own_rims + change @ self.rims).chunk(2, -1)
         missing = (curves @ self.gap).clamp(min=0) - (bottom - top)
-        shift = missing @ self.pull.T  # type: ignore[operator]
+        shift = missing @ self.pull.T
         placed = torch.stack([moved[..., 0], moved[..., 1] + shift], -1)
         return placed + (F.pad(curves, (0, 1), value=1.0) @ self.missed).view_as(placed)  # type: ignore[operator]
 

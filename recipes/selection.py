@@ -134,7 +134,8 @@ def identities(kept: Sequence[Kept]) -> list[str]:
     tracks: dict[tuple[str, int, int], list[int]] = defaultdict(list)
     for number, clip in enumerate(kept):
         tracks[clip.record.track].append(number)
-    means = np.array([np.mean([kept[n].record.face for n in numbers], 0) for numbers in tracks.values()])
+    faces = [np.array([kept[n].record.face for n in numbers], float) for numbers in tracks.values()]
+    means = np.array([face.mean(0) for face in faces])
     names = [""] * len(kept)
     for label, numbers in zip(_groups(means), tracks.values(), strict=True):
         for number in numbers:
