@@ -53,7 +53,7 @@ class Flow:
     """Dense optical flow between pictures that come one after the other (DIS, Kroeger et al. 2016)."""
 
     def __init__(self) -> None:
-        self._method = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self.picture: NDArray[np.uint8] | None = None
 
     def reset(self) -> None:

@@ -134,7 +134,8 @@ def identities(kept: Sequence[Kept]) -> list[str]:
     tracks: dict[tuple[str, int, int], list[int]] = defaultdict(list)
     for number, clip in enumerate(kept):
         tracks[clip.record.track].append(number)
-    means = np.array([np.mean([kept[n].record.face for n in numbers], 0) for numbers in tracks.values()])
+    faces = np.array([clip.record.face for clip in kept], float)
+    means = np.array([faces[numbers].mean(0) for numbers in tracks.values()])
     names = [""] * len(kept)
     for label, numbers in zip(_groups(means), tracks.values(), strict=True):
         for number in numbers:
