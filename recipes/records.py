@@ -62,7 +62,7 @@ class Part(NamedTuple):
     path: Path
     key: str
     first: int
-    length: int | None
+    frames: int | None
 
     @property
     def name(self) -> str:
@@ -153,11 +153,11 @@ def write_text(path: Path, text: str) -> None:
 def _read(part: Part, reading: Reading, pictures: Path) -> Iterator[Record]:
     cv2.setNumThreads(1)  # several parts are read side by side
     footage = probe(part.path)
-    sound = hear(read_sound(part.path, part.first, part.length)) if footage.has_sound else None
+    sound = hear(read_sound(part.path, part.first, part.frames)) if footage.has_sound else None
     detectors: list[Detector] = [ContentDetector()]
     if reading.transnet is not None:
         detectors.append(load_transnet(Path(reading.transnet)))
-    frames = read_small(part.path, footage, part.first, part.length)
+    frames = read_small(part.path, footage, part.first, part.frames)
     reader = PieceReader(part, footage, sound, reading, pictures)
     seen = 0
     with Followers(round(reading.longest * FPS)) as followers:

@@ -134,8 +134,8 @@ def identities(kept: Sequence[Kept]) -> list[str]:
     tracks: dict[tuple[str, int, int], list[int]] = defaultdict(list)
     for number, clip in enumerate(kept):
         tracks[clip.record.track].append(number)
-    faces = [np.array([kept[n].record.face for n in numbers], float) for numbers in tracks.values()]
-    means = np.array([face.mean(0) for face in faces])
+    faces = np.array([clip.record.face for clip in kept], float)
+    means = np.array([faces[numbers].mean(0) for numbers in tracks.values()])
     names = [""] * len(kept)
     for label, numbers in zip(_groups(means), tracks.values(), strict=True):
         for number in numbers:

@@ -5,6 +5,7 @@ What the work writes, it writes beside its place and renames, so that nothing is
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import pickle
@@ -88,7 +89,9 @@ def _by_ray(work: Callable[[Item], Result], items: Sequence[Item], address: str)
         raise UserError(f"--ray needs Ray Data: `pip install avatar-toolkit[ray]` ({error})") from error
     if not ray.is_initialized():
         try:
-            ray.init(None if address == "local" else address, log_to_driver=False, logging_level="error")
+            ray.init(
+                None if address == "local" else address, log_to_driver=False, logging_level=logging.ERROR
+            )
         except ConnectionError as error:
             raise UserError(f"--ray {address}: no cluster answers there ({error})") from error
     if not items:
