@@ -78,6 +78,7 @@ def curve_indices(*names: str) -> tuple[int, ...]:
 MOUTH: tuple[int, ...] = tuple(
     index for name, index in INDEX.items() if name.startswith(("jaw", "mouth", "tongue"))
 )
+CORNERS: tuple[int, ...] = curve_indices("mouthSmile", "mouthFrown", "mouthDimple", "mouthStretch")
 BROWS: tuple[int, ...] = curve_indices("browDown", "browInnerUp", "browOuterUp")
 BLINK: tuple[int, ...] = curve_indices("eyeBlink")
 GAZE: tuple[int, ...] = curve_indices("eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp")

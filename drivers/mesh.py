@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from avatar.drivers.curves import CURVES
+from avatar.drivers.curves import CORNERS, CURVES
 
 Array = NDArray[np.float32]
 
@@ -182,6 +182,7 @@ class ReferenceMesh:
         corners = [UPPER_LIP[0], UPPER_LIP[-1]]
         self.mouth_size = float(np.ptp(self.own[corners, 0]) / np.ptp(basis.neutral[corners, 0]))
         self.mouth_change = MOUTH.gaps(basis.displacement) * self.mouth_size  # (52, 11)
+        self.mouth_change[list(CORNERS)] = 0  # a smile parts no lips, and one less closes none
         self.slits = [(slit, slit.pulls(basis.neutral)) for slit in (MOUTH, LEFT_EYE, RIGHT_EYE)]
         self.rest = self._estimate_rest() if rest is None else rest.astype(np.float32)
 

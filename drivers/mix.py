@@ -16,16 +16,16 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from avatar.drivers.curves import CURVES, curve_indices
+from avatar.drivers.curves import CORNERS, CURVES
 from avatar.drivers.expression import PART_CURVES, ExpressionSignal
 
 Array = NDArray[np.float32]
 
-# Curves of the mouth that an expression may move while speech shapes it.
-BESIDE_SPEECH = curve_indices("mouthSmile", "mouthFrown", "mouthDimple", "mouthStretch", "mouthUpperUp")
+BESIDE_SPEECH = CORNERS  # curves of the mouth that an expression may move while speech shapes it
 MOUTH = np.zeros(len(CURVES), np.float32)
 MOUTH[list(PART_CURVES["mouth"])] = 1
 MORE = 0.15
+LEAST_SMILE = 0.25  # of a smile, frown and the like of the photo, the most that is taken away beside speech
 FACE_PARTS = ("mouth", "eyes", "cheeks")  # in the order of `avatar.drivers.mesh.part_masks`
 SHAPE = MOUTH.copy()  # of the mouth, which is the speech's alone
 SHAPE[list(BESIDE_SPEECH)] = 0
@@ -50,6 +50,8 @@ def add_expressions(
         if signal.absolute:  # a mood does not say when to blink
             faded += moved
     own = speech[:, None]
+    less = np.minimum(added[:, list(CORNERS)] + LEAST_SMILE, 0)
+    added[:, list(CORNERS)] -= own * less
     idle = np.minimum(faded, 1) * (1 - own * MOUTH) * (curves - rest)
     return (curves - idle + (1 - own * SHAPE) * added).astype(np.float32)
 

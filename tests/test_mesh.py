@@ -133,3 +133,12 @@ def test_parts_of_the_face_share_it_out(basis: FaceBasis) -> None:
     assert min(at(mouth, 13, 14, 61, 291)) > 0.4 and max(at(eyes, 13, 14, 61, 291, 1)) == 0
     assert min(at(eyes, 468, 473, 105, 334)) > 0.4 and max(at(mouth, 468, 473, 105, 334, 1)) == 0
     assert at(rest, 1)[0] > 0.9
+
+
+@pytest.mark.parametrize("smile", [-0.8, 0.8])
+def test_a_smile_leaves_the_opening_to_the_jaw(basis: FaceBasis, smile: float) -> None:
+    mesh = ReferenceMesh(basis, landmarks(basis))
+    plain, smiling = (
+        act(mesh, jawOpen=0.4, mouthSmileLeft=amount, mouthSmileRight=amount) for amount in (0.0, smile)
+    )
+    np.testing.assert_allclose(MOUTH.gaps(smiling), MOUTH.gaps(plain), atol=1e-4)

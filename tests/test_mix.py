@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from avatar.drivers.curves import CURVES, INDEX, MOUTH, curve_indices
 from avatar.drivers.expression import CHEEKS, EYES, MOODS, ExpressionSignal
-from avatar.drivers.mix import BESIDE_SPEECH, MORE, add_expressions, add_poses, within_reach
+from avatar.drivers.mix import BESIDE_SPEECH, LEAST_SMILE, MORE, add_expressions, add_poses, within_reach
 
 Array = NDArray[np.float32]
 FRAMES = 7
@@ -224,3 +224,15 @@ def test_curves_stay_within_reach() -> None:
     found = within_reach(curves)
     assert np.array_equal(found[curves <= 1], curves[curves <= 1])
     assert (np.diff(found[:30, 0]) > 0).all() and found.max() <= 1 + MORE
+
+
+def test_beside_speech_a_smile_is_not_wiped_off() -> None:
+    """An expression that does not smile takes a part of the photo's smile away; without speech all of it."""
+    smile = INDEX["mouthSmileLeft"]
+    signal = ExpressionSignal(fps=Fraction(25), curves=np.zeros((1, 52), np.float32))
+    photo, rest = np.zeros(52, np.float32), np.zeros(52, np.float32)
+    photo[smile] = 0.8
+    for speech, expected in ((1.0, -LEAST_SMILE), (0.0, -0.8)):
+        curves = np.zeros((1, 52), np.float32)
+        found = add_expressions(curves, [signal], photo, rest, np.full(1, speech, np.float32))
+        assert found[0, smile] == np.float32(expected)
