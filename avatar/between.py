@@ -98,7 +98,6 @@ class BetweenSession(Session):
         ]
         self.way = smoothstep(np.linspace(0, 1, self.frames)).astype(np.float32)
         self.sessions = []
-        asked = options.model_copy(update={"seconds": length})
         for at, path in enumerate((first, last)):
             curves, head = difference(nets.basis, meshes[at], meshes[1 - at], size)
             share = self.way if at == 0 else 1 - self.way
@@ -109,6 +108,8 @@ class BetweenSession(Session):
                 sway=np.zeros(1, np.float32),
             )
             known = Known(first=pictures[0], last=pictures[1])
+            moment = options.ref_time if at == 0 else None  # of the first picture alone
+            asked = options.model_copy(update={"seconds": length, "ref_time": moment})
             self.sessions.append(DriveSession(nets, speech, path, [*signals, moved], asked, known))
         self.size, self.sounds = self.sessions[0].size, self.sessions[0].sounds
 

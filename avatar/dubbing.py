@@ -32,6 +32,7 @@ from avatar.drivers.expression import PART_CURVES, ExpressionReader, held
 from avatar.drivers.face import Crop, Face, choose_face, extract, head_crop
 from avatar.drivers.mesh import FACE_OVAL, MOUTH, ReferenceMesh
 from avatar.drivers.mix import SHAPE
+from avatar.drivers.signal import repeated
 from avatar.drivers.smooth import one_euro
 from avatar.drivers.speech import SpeechDriver
 from avatar.drivers.track import FaceTracker
@@ -41,7 +42,7 @@ from avatar.media import frame_count, read_video, video_info
 from avatar.model import GROUP
 from avatar.options import DriveOptions, WhenShort
 from avatar.render import Frame, Nets, Renderer, Sampling, pixels
-from avatar.session import Session
+from avatar.session import Session, video_length
 from avatar.voice import Voice, speak
 from avatar.windows import Motion
 
@@ -160,7 +161,7 @@ class Source(NamedTuple):
     share: float
 
 
-def sources(footage: Footage, rows: NDArray[np.int64]) -> Iterator[Source]:
+def sources(footage: Footage, rows: NDArray[np.integer]) -> Iterator[Source]:
     """Frames of the video in the order of `rows`."""
     squares = _steady(footage.landmarks, footage.fps, **CROP_STEADY)
     for row, frame in zip(rows, frames_at(footage.path, rows), strict=True):
@@ -172,7 +173,7 @@ def sources(footage: Footage, rows: NDArray[np.int64]) -> Iterator[Source]:
 
 def rows_of(
     count: int, fps: Fraction, frames: int, rate: Fraction, when_short: WhenShort
-) -> NDArray[np.int64]:
+) -> NDArray[np.integer]:
     """Which of a video's `count` frames each of `frames` frames at another rate shows.
 
     Raises:
@@ -186,15 +187,12 @@ def rows_of(
             f"the video has {float(count / fps):g} s, the sound {float(frames / rate):g} s;"
             " use --when-short hold, loop or mirror"
         )
-    if when_short == "hold" or count == 1:
+    if when_short == "hold":
         return np.minimum(rows, count - 1)
-    if when_short == "loop":
-        return rows % count
-    turn = rows % (2 * count - 2)
-    return np.minimum(turn, 2 * count - 2 - turn)
+    return repeated(rows, count, mirror=when_short == "mirror")
 
 
-def frames_at(path: Path, rows: NDArray[np.int64]) -> Iterator[Pixels]:
+def frames_at(path: Path, rows: NDArray[np.integer]) -> Iterator[Pixels]:
     """Frames of a video in any order; those that are shown again wait on the disk."""
     if (np.diff(rows) >= 0).all():
         reading = enumerate(read_video(path))
@@ -297,10 +295,7 @@ class DubSession(Session):
         self.fps = options.fps if "fps" in options.model_fields_set else info.fps
         self.options = options.model_copy(update={"fps": self.fps})
         self.nets, self.speech, self.sounds = nets, speech, list(sounds)
-        length = max(sound.seconds for sound in sounds)
-        self.frames = frame_count(
-            length if options.seconds is None else min(length, options.seconds), self.fps
-        )
+        self.frames = frame_count(video_length(sounds, options), self.fps)
         if len(faces := {sound.face for sound in sounds}) > 1:
             raise UserError(f"{ref}: in a video one face is dubbed at a time, give --audio for one of them")
         self.rows = rows_of(info.frames, info.fps, self.frames, self.fps, options.when_short)

@@ -119,11 +119,7 @@ class Signal:
         count = math.ceil(exactly(seconds) * self.fps)
         if count < 1:
             raise UserError(f"a loop of {float(seconds):g} s has no frames")
-        rows = np.arange(count)
-        if mirror and len(self) > 1:
-            turn = rows % (2 * len(self) - 2)
-            return self.at_rows(np.minimum(turn, 2 * len(self) - 2 - turn))
-        return self.at_rows(rows % len(self))
+        return self.at_rows(repeated(np.arange(count), len(self), mirror))
 
     def resampled(self: S, fps: Fraction, frames: int | None = None) -> S:
         """The same motion at another frame rate, linear between frames; the last frame holds.
@@ -320,6 +316,14 @@ class Signal:
     def _read_facts(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
         """The FACTS as they come from JSON, made what the fields are; ValueError for wrong ones."""
         return {name: facts[name] for name in cls.FACTS}
+
+
+def repeated(rows: NDArray[np.integer], count: int, mirror: bool) -> NDArray[np.integer]:
+    """Rows of something that has `count` of them and goes on over and over; with `mirror`, back and forth."""
+    if not mirror or count == 1:
+        return rows % count
+    turn = rows % (2 * count - 2)
+    return np.minimum(turn, 2 * count - 2 - turn)
 
 
 def parts_of(*regions: str) -> frozenset[str]:

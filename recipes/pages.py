@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
 from avatar import media
-from avatar.drivers.face import Crop, choose_face, extract, find_faces, head_crop
+from avatar.drivers.face import extract
 from avatar.recipes import films, heldout
 from avatar.recipes.reenact import Bench, names
+from avatar.recipes.sheet import head_square
 
 Pixels = NDArray[np.uint8]
 
@@ -63,10 +64,7 @@ def closer(rows: Sequence[Row]) -> list[Row]:
     """Rows whose tiles are cut to the head, about where it is in the first of them."""
     cut = []
     for row in rows:
-        shown = row.tiles[0] if row.front is None else row.front
-        size = (shown.shape[1], shown.shape[0])
-        crop = head_crop(choose_face(find_faces(shown), "largest", size), size)
-        near = Crop.around(crop.x + crop.side / 2, crop.y + crop.side / 2, crop.side / CLOSER)
+        near = head_square(row.tiles[0] if row.front is None else row.front, CLOSER)
         front = None if row.front is None else extract(row.front, near, TILE)
         cut.append(Row(row.title, front, [extract(tile, near, TILE) for tile in row.tiles]))
     return cut

@@ -26,11 +26,15 @@ def tiles(video: Path, seconds: list[float], zoom: float) -> list[NDArray[np.uin
     fps = video_info(video).fps
     wanted = [round(float(s * fps)) for s in seconds]
     frames = {i: f for i, f in enumerate(islice(read_video(video), max(wanted) + 1)) if i in {0, *wanted}}
-    first = frames[0]
-    size = (first.shape[1], first.shape[0])
-    crop = head_crop(choose_face(find_faces(first), "largest", size), size)
-    crop = Crop.around(crop.x + crop.side / 2, crop.y + crop.side / 2, crop.side / zoom)
+    crop = head_square(frames[0], zoom)
     return [extract(frames[i], crop, TILE) for i in wanted]
+
+
+def head_square(frame: NDArray[np.uint8], zoom: float) -> Crop:
+    """The square around the head that the nets see, or a smaller one in its middle."""
+    size = (frame.shape[1], frame.shape[0])
+    crop = head_crop(choose_face(find_faces(frame), "largest", size), size)
+    return Crop.around(crop.x + crop.side / 2, crop.y + crop.side / 2, crop.side / zoom)
 
 
 def main(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from avatar.drivers.mix import SHAPE
 from avatar.media import read_image
 from avatar.options import DriveOptions
 from avatar.render import Known
+from avatar.writer import VideoWriter
 
 Frames = NDArray[np.uint8]
 COUNT = 13
@@ -90,8 +92,6 @@ def test_the_difference_is_that_of_the_meshes() -> None:
 
 
 def test_motion_grows_out_of_what_is_known() -> None:
-    from fractions import Fraction
-
     picture = np.zeros((8, 8, 3), np.uint8)
     assert (freedom(50, Fraction(25), Known()) == 1).all()
     begins = freedom(50, Fraction(25), Known(first=picture))
@@ -99,6 +99,19 @@ def test_motion_grows_out_of_what_is_known() -> None:
     both = freedom(50, Fraction(25), Known(picture, picture))
     np.testing.assert_allclose(both, both[::-1], atol=1e-6)
     assert freedom(1, Fraction(25), Known(picture, picture)).tolist() == [0]
+
+
+def test_the_first_picture_may_be_a_moment_of_a_video(
+    animator: Animator, ends: tuple[Path, Path], tmp_path: Path
+) -> None:
+    first, last = ends
+    clip = tmp_path / "clip.mp4"
+    photo = read_image(first)
+    with VideoWriter(clip, size=(photo.shape[1], photo.shape[0]), fps=Fraction(25)) as writer:
+        for frame in (np.zeros_like(photo), photo):
+            writer.write(frame)
+    session = animator.session(clip, options=DriveOptions(ref_time=0.04, seconds=0.2), last=last)
+    assert np.abs(session.sessions[0].photo.astype(np.int16) - photo).mean() < 5  # type: ignore[attr-defined]
 
 
 def test_wrong_ends_are_refused(animator: Animator, ends: tuple[Path, Path], tmp_path: Path) -> None:
