@@ -4,7 +4,8 @@ Sound latents, visual tokens and text tokens have their own modulation, projecti
 blocks and are joined in attention only; single-stream blocks on the joined sequence follow (section 3 of
 the design). Visual and text features enter through their own linear projections with SwiGLU. Beside the
 visual tokens, the motion around the moment of each sound latent is added to its token: that is what puts a
-sound on its frame.
+sound on its frame. The same motion is asked whether something is struck; the answer is learned from the times
+of blows and is part of what is added.
 
 Shape legend: B batch, N sound latents of C channels, V visual tokens, L text tokens, W frames of motion
 around a sound latent, D hidden channels.
@@ -73,6 +74,13 @@ class Sight(NamedTuple):
     moments: Tensor
 
 
+class Heard(NamedTuple):
+    """Velocity (B, N, C) of the sound latents, and logits (B, N) of a visible blow at each of them."""
+
+    velocity: Tensor
+    blows: Tensor
+
+
 class Text(NamedTuple):
     """Token states (B, L, text channels) and which of them count, (B, L)."""
 
@@ -106,14 +114,17 @@ class MotionEncoder(nn.Module):
         self.grid = (config.span * config.motion_parts, config.motion_cells, config.motion_cells)
         self.conv_in = nn.Conv2d(self.grid[0], width, 3, padding=1)
         self.conv_out = nn.Conv2d(width, width, 3, padding=1)
-        self.project = SwiGLU(2 * width + 1, config.hidden, config.hidden)
+        self.blow = SwiGLU(2 * width + 1, config.hidden, 1)
+        self.project = SwiGLU(2 * width + 2, config.hidden, config.hidden)
 
-    def forward(self, motion: Tensor, phase: Tensor) -> Tensor:
-        """(B, N, W, parts * cells^2) and phases (N,) to (B, N, D)."""
+    def forward(self, motion: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, N, W, parts * cells^2) and phases (N,) to (B, N, D) and logits of a blow, (B, N)."""
         cells = motion.flatten(2).unflatten(2, self.grid)
         x = F.silu(self.conv_out(F.silu(self.conv_in(cells.flatten(0, 1)))))
         seen = torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1).unflatten(0, motion.shape[:2])
-        return self.project(torch.cat([seen, phase[None, :, None].expand(len(seen), -1, 1).to(seen)], dim=-1))
+        seen = torch.cat([seen, phase[None, :, None].expand(len(seen), -1, 1).to(seen)], dim=-1)
+        blows = self.blow(seen)
+        return self.project(torch.cat([seen, blows.detach().sigmoid()], dim=-1)), blows[..., 0]
 
 
 class TripleBlock(nn.Module):
@@ -201,8 +212,8 @@ class V2A(nn.Module):
         text: Text,
         blind: Tensor | None = None,
         mute: Tensor | None = None,
-    ) -> Tensor:
-        """Velocity (B, N, C).
+    ) -> Heard:
+        """Velocity and blows.
 
         Args:
             x: (B, N, C), noisy latents at `time` (B,), 0 noise to 1 sound.
@@ -212,9 +223,9 @@ class V2A(nn.Module):
         batch, count = x.shape[:2]
         none = torch.zeros(batch, dtype=torch.bool, device=x.device)
         blind, mute = none if blind is None else blind, none if mute is None else mute
+        motion, blows = self.motion_in(sight.motion, sight.phase)
         streams = {
-            "audio": self.audio_in(x)
-            + self._or_nothing("motion", self.motion_in(sight.motion, sight.phase), blind),
+            "audio": self.audio_in(x) + self._or_nothing("motion", motion, blind),
             "visual": self._or_nothing("visual", self.visual_project(sight.tokens), blind),
             "text": self._or_nothing("text", self.text_project(text.states), mute),
         }
@@ -232,7 +243,7 @@ class V2A(nn.Module):
         both = torch.cat([audio, visual])
         for block in self.single_blocks:
             tokens = block(tokens, vector, both, attend)
-        return self.final_layer(tokens[:, :count], vector)
+        return Heard(self.final_layer(tokens[:, :count], vector), blows)
 
     def _or_nothing(self, stream: str, x: Tensor, withheld: Tensor) -> Tensor:
         return torch.where(withheld[:, None, None], self.nothing[stream].to(x.dtype), x)

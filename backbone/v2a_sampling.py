@@ -78,7 +78,9 @@ def sample(
             )
             both = Sight(motion, seen.phase.to(device), tokens, seen.moments)
             part = x[:, first : first + count].expand(rows, -1, -1)
-            found = net(part, torch.full((rows,), time, device=device), both, said, blind, mute).float()
+            found = net(
+                part, torch.full((rows,), time, device=device), both, said, blind, mute
+            ).velocity.float()
             guided = flow.guide(found[:1], found[1:], guidance) if rows == 2 else found
             weight = ramp(count, overlap).to(device)
             blended[:, first : first + count] += weight * guided

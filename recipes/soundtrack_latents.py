@@ -1,16 +1,18 @@
 """Encode sounding scenes. Settings in soundtrack_latents.yaml;
 `python -m avatar.recipes.soundtrack_latents key=value ...`.
 
-A sample has `latents` (128, C) of the mel-VAE, `motion` and `looks` as they were, and for its three
-captions the token states `text` (3, 32, 384) with `mask` (3, 32) of the sentence encoder.
+A sample has `latents` (128, C) of the mel-VAE, `blows` (128,), how near the next visible blow is to each of
+them, 1 at its very moment and 0 a latent away, `motion` and `looks` as they were, and for its three captions the token states `text` (3, 32, 384) with `mask` (3, 32) of the sentence encoder.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -25,6 +27,7 @@ from avatar.recipes.shards import seeds, write
 from avatar.recipes.soundtrack_data import KIND as SCENE
 from avatar.recipes.soundtrack_data import read_facts
 from avatar.recipes.soundtrack_sounds import MEL
+from avatar.soundtrack_presets import LATENT_SECONDS
 
 KIND = "sounding"
 WORDS = 32  # tokens of a caption, padded
@@ -39,6 +42,13 @@ class SoundtrackLatentsSettings(BaseModel):
     out: Path
     vae: Path
     limit: NonNegativeInt
+
+
+def nearness(hits: list[float], count: int) -> NDArray[np.float16]:
+    """Blows at times, s, as a track of sound latents."""
+    middles = (np.arange(count) + 0.5) * LATENT_SECONDS
+    away = np.abs(middles[:, None] - np.array([*hits, np.inf])).min(1) / LATENT_SECONDS
+    return np.clip(1 - away, 0, 1).astype(np.float16)
 
 
 @torch.no_grad()
@@ -56,11 +66,13 @@ def main(words: list[str]) -> None:
             continue
         source = settings.data / f"{SCENE}-{seed}.safetensors"
         scene = load_file(source)
-        text = encode(read_facts(source)["captions"])
+        facts = read_facts(source)
+        text = encode(facts["captions"])
         lengthen = WORDS - text.mask.shape[1]
         latents = vae.encode(log_mel(scene["samples"][None].float() / 32767, MEL))[0]
         sample = {
             "latents": latents.half().numpy(),
+            "blows": nearness(facts["hits"], len(latents)),
             "motion": scene["motion"].numpy(),
             "looks": scene["looks"].numpy(),
             "text": F.pad(text.tokens, (0, 0, 0, lengthen)).half().numpy(),

@@ -36,17 +36,19 @@ def test_every_stream_has_its_own_weights() -> None:
 def test_an_untrained_net_predicts_nothing_and_learns_everywhere() -> None:
     net = v2a(random=False)
     x = torch.randn(2, 7, 6)
-    assert net(x, TIME, sight(), text()).abs().max() == 0
+    assert net(x, TIME, sight(), text()).velocity.abs().max() == 0
     net = v2a().train()
     drop = torch.tensor([True, False])
-    net(x, TIME, sight(), text(), blind=drop, mute=drop).square().mean().backward()
+    heard = net(x, TIME, sight(), text(), blind=drop, mute=drop)
+    (heard.velocity.square().mean() + heard.blows.square().mean()).backward()
     assert [n for n, p in net.named_parameters() if p.grad is None or p.grad.abs().sum() == 0] == []
 
 
 def test_padding_of_the_text_is_not_heard() -> None:
     net, x, said = v2a(), torch.randn(2, 7, 6), text()
     other = Text(torch.where(said.mask[..., None], said.states, 9.0), said.mask)
-    torch.testing.assert_close(net(x, TIME, sight(), said), net(x, TIME, sight(), other))
+    here, there = (net(x, TIME, sight(), words).velocity for words in (said, other))
+    torch.testing.assert_close(here, there)
 
 
 @pytest.mark.parametrize("condition", ["motion", "tokens", "text"])
@@ -58,12 +60,10 @@ def test_every_condition_is_heard_unless_withheld(condition: str) -> None:
         if condition == "text"
         else (seen._replace(**{condition: getattr(sight(seed=1), condition)}), said)
     )
-    assert (net(x, TIME, seen, said) - net(x, TIME, *changed)).abs().max() > 1e-4
-    without = torch.tensor([True, True])
-    key = "mute" if condition == "text" else "blind"
-    torch.testing.assert_close(
-        net(x, TIME, seen, said, **{key: without}), net(x, TIME, *changed, **{key: without})
-    )
+    assert (net(x, TIME, seen, said).velocity - net(x, TIME, *changed).velocity).abs().max() > 1e-4
+    without = {"mute" if condition == "text" else "blind": torch.tensor([True, True])}
+    here, there = (net(x, TIME, *conditions, **without).velocity for conditions in ((seen, said), changed))
+    torch.testing.assert_close(here, there)
 
 
 def test_motion_is_heard_where_it_is_seen() -> None:
@@ -73,8 +73,10 @@ def test_motion_is_heard_where_it_is_seen() -> None:
     seen, said = sight(1), text(1)
     motion = seen.motion.clone()
     motion[:, 3] += 1
-    changed = net(x, TIME[:1], seen._replace(motion=motion), said) - net(x, TIME[:1], seen, said)
-    assert torch.nonzero(changed[0].abs().sum(-1))[:, 0].tolist() == [3]
+    before, after = net(x, TIME[:1], seen, said), net(x, TIME[:1], seen._replace(motion=motion), said)
+    changed = (after.velocity - before.velocity)[0].abs().sum(-1)
+    assert torch.nonzero(changed)[:, 0].tolist() == [3]
+    assert torch.nonzero(after.blows - before.blows)[:, 1].tolist() == [3]
 
 
 def test_motion_is_told_the_same_wherever_it_is() -> None:
@@ -85,8 +87,18 @@ def test_motion_is_told_the_same_wherever_it_is() -> None:
     moved, phase = motion.roll((2, 1), (-2, -1)), torch.zeros(3)
     here, there = (encoder(m.flatten(3), phase) for m in (motion, moved))
     torch.testing.assert_close(here, there)
-    assert (here - encoder(0 * motion.flatten(3), phase)).abs().max() > 1e-3
-    assert (here - encoder(motion.flatten(3), phase + 0.3)).abs().max() > 1e-4
+    others = encoder(0 * motion.flatten(3), phase), encoder(motion.flatten(3), phase + 0.3)
+    for (tokens, blows), least in zip(others, (1e-3, 1e-4), strict=True):
+        assert (here[0] - tokens).abs().max() > least
+        assert (here[1] - blows).abs().max() > 0
+
+
+def test_what_is_added_knows_of_the_blow() -> None:
+    encoder, motion = v2a().motion_in, torch.randn(1, 3, TINY.v2a.span, 256)
+    before, _ = encoder(motion, torch.zeros(3))
+    with torch.no_grad():
+        encoder.blow.out.bias += 5
+    assert (encoder(motion, torch.zeros(3))[0] - before).abs().max() > 1e-3
 
 
 def test_swiglu_by_its_formula() -> None:
