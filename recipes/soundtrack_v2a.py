@@ -3,7 +3,7 @@
 
 The loss is the mean square error of the velocity (section 1.3 of the design) and the cross entropy of visible
 blows. The log has the first on held-out scenes at five times, with the picture (`held_out`) and without it
-(`held_out_blind`): their difference is what the net takes from the picture; and the second (`held_out_blows`).
+(`held_out_blind`): their difference is what the net takes from the picture; the second is `held_out_blows`.
 """
 
 from __future__ import annotations

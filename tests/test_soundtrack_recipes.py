@@ -119,7 +119,7 @@ def test_latents_have_captions_and_what_is_seen(latents: Path, tmp_path: Path) -
 
 
 def test_blows_as_a_track_of_latents() -> None:
-    """Latent n lasts from n to n + 1: a blow at 2.25 is 1/4 from the middle of the third, 3/4 from the second's."""
+    """Latent n lasts from n to n + 1: 2.25 is 1/4 from the middle of the third, 3/4 from the second's."""
     track = soundtrack_latents.nearness([2.25 * LATENT_SECONDS], 4)
     assert track.tolist() == pytest.approx([0, 0.25, 0.75, 0], abs=1e-3)
     assert not soundtrack_latents.nearness([], 4).any()
