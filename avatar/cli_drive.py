@@ -70,6 +70,12 @@ def drive(
         list[str] | None,
         typer.Option(help="run folder or file of `avatar finetune`, FILE or FILE:STRENGTH; may be repeated"),
     ] = None,
+    soundtrack: Annotated[
+        str | None,
+        typer.Option(
+            help='add what else is to be heard, under the speech: "quiet cafe"; "" asks the picture'
+        ),
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="folder of public weights, for --preset hunyuan-avatar")
     ] = None,
@@ -133,6 +139,7 @@ def drive(
         device=device,
         whisper=whisper,
         adapters=[lora_strength(given, "--adapter") for given in adapter or ()],
+        soundtrack=soundtrack,
         force=force,
         quiet=quiet,
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -75,6 +76,7 @@ def drive(
     device: str,
     whisper: str | None,
     adapters: Sequence[tuple[Path, float]],
+    soundtrack: str | None,
     force: bool,
     quiet: bool,
 ) -> None:
@@ -82,6 +84,7 @@ def drive(
 
     Args:
         drivers: by kind of signal, each a file or a word, with the number of a face before it or without.
+        soundtrack: what else is to be heard, "" to leave that to the picture.
 
     Raises:
         UserError: anything wrong with the inputs or the output.
@@ -109,6 +112,11 @@ def drive(
             signal = read_driver(kind, text, **how.get(kind, {}))
             signals.append(signal if face is None else signal.on_face(face))
         session = animator.session(ref, options=options, signals=signals, last=last)
+        track = None
+        if soundtrack is not None:
+            from avatar.soundtrack import Soundtrack
+
+            track = Soundtrack.from_pretrained(device=device)
     width, height = session.size
     named = [
         str(ref),
@@ -122,9 +130,19 @@ def drive(
         "frames": session.frames,
         "preset": preset,
     }
-    settings |= {"adapter": " + ".join(f"{path}:{strength:g}" for path, strength in adapters) or None}
+    named_adapters = " + ".join(f"{path}:{strength:g}" for path, strength in adapters)
+    settings |= {"adapter": named_adapters or None, "soundtrack": soundtrack}
     console.print(
         ", ".join(f"{name} {_plain(value)}" for name, value in settings.items() if value is not None)
     )
-    with bar(console) as progress:
-        session.save(out, force, lambda frames: progress.track(frames, total=session.frames))
+    with TemporaryDirectory(prefix="avatar-") as folder:
+        video = out if track is None else Path(folder, "drive.mp4")
+        with bar(console) as progress:
+            session.save(video, force, lambda frames: progress.track(frames, total=session.frames))
+        if track is not None:
+            from avatar.soundtrack_run import make
+
+            score = make(
+                track, video, session.frames / session.fps, console, prompt=soundtrack, seed=options.seed
+            )
+            score.save(out, old="mix" if session.sounds else None, force=force)

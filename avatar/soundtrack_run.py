@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -10,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from avatar.media import check_file
 from avatar.run import notes
 from avatar.sound_mix import Old
-from avatar.soundtrack import Soundtrack, check_old, check_steps, evaluations, video_length
+from avatar.soundtrack import STEPS, Score, Soundtrack, check_old, check_steps, evaluations, video_length
 from avatar.writer import check_output
 
 
@@ -56,16 +58,23 @@ def run(
     settings |= {"seed": str(seed), "steps": str(steps), "guidance": f"{guidance:g}", "preset": preset}
     settings["seconds"] = f"{float(seconds):g}"
     console.print(", ".join(f"{name} {value}" for name, value in settings.items() if value is not None))
+    score = make(
+        net,
+        clip,
+        seconds,
+        console,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+    )
+    score.save(out, old=old, level=level, force=force)
+
+
+def make(net: Soundtrack, clip: Path, seconds: Fraction, console: Console, **how: Any) -> Score:
+    """The sound of a video, with a progress bar; `how` as in `Soundtrack.score`."""
     columns = (BarColumn(), TimeRemainingColumn(), TextColumn("left"))
     with Progress(*columns, console=console, disable=console.quiet) as progress:
-        task = progress.add_task("", total=evaluations(seconds, steps))
-        score = net.score(
-            clip,
-            prompt=prompt,
-            negative_prompt=negative_prompt,
-            seed=seed,
-            steps=steps,
-            guidance=guidance,
-            tick=lambda: progress.advance(task),
-        )
-    score.save(out, old=old, level=level, force=force)
+        task = progress.add_task("", total=evaluations(seconds, how.get("steps", STEPS)))
+        return net.score(clip, tick=lambda: progress.advance(task), **how)

@@ -1,8 +1,8 @@
 """Encode sounding scenes. Settings in soundtrack_latents.yaml;
 `python -m avatar.recipes.soundtrack_latents key=value ...`.
 
-A sample has `latents` (128, C) of the mel-VAE; `blows` (128,), how near a visible blow is to each of them, 1 at
-its very moment and 0 a latent away; `motion` and `looks` as they were; and for its three captions the token
+A sample has `latents` (128, C) of the mel-VAE; `blows` (128,), how near a visible blow is to each, 1 at its
+very moment and 0 a latent away; `motion` and `looks` as they were; and for its three captions the token
 states `text` (3, 32, 384) with `mask` (3, 32) of the sentence encoder.
 """
 
