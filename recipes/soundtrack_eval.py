@@ -75,8 +75,9 @@ class SoundtrackEvalSettings(BaseModel):
 class Maker:
     """Makes log-mel spectrograms of sounds that a net hears with a picture and a prompt."""
 
-    def __init__(self, settings: SoundtrackEvalSettings, vae: MelVAE, vocoder: HiFiGAN, net: V2A) -> None:
-        self.settings, self.vae, self.vocoder, self.net = settings, vae, vocoder, net
+    def __init__(self, vae: MelVAE, vocoder: HiFiGAN, net: V2A, *, steps: int, guidance: float) -> None:
+        self.vae, self.vocoder, self.net = vae, vocoder, net
+        self.steps, self.guidance = steps, guidance
         self.encode = SentenceEncoder()
 
     def __call__(self, seen: Seen, prompt: str, seed: int) -> Tensor:
@@ -89,8 +90,8 @@ class Maker:
             None,
             LATENTS,
             seed=seed,
-            steps=self.settings.steps,
-            guidance=self.settings.guidance,
+            steps=self.steps,
+            guidance=self.guidance,
             size=WINDOW,
             overlap=OVERLAP,
         )
@@ -143,7 +144,10 @@ def main(words: list[str]) -> dict[str, float]:
     vae = load(MelVAE, settings.vae)
     vocoder = load(HiFiGAN, settings.vocoder) if settings.vocoder else None
     judge = load(SoundClassifier, settings.classifier) if settings.classifier else None
-    maker = Maker(settings, vae, vocoder, load(V2A, settings.v2a)) if vocoder and settings.v2a else None
+    maker = None
+    if vocoder and settings.v2a:
+        net = load(V2A, settings.v2a)
+        maker = Maker(vae, vocoder, net, steps=settings.steps, guidance=settings.guidance)
     errors: dict[str, list[float]] = defaultdict(list)
     counts: dict[str, int] = defaultdict(int)
 

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from soundtrack_nets import TINY, soundtrack
 from tiny import vae as tiny_vae
@@ -24,6 +25,7 @@ from avatar.recipes import (
     soundtrack_data,
     soundtrack_eval,
     soundtrack_latents,
+    soundtrack_page,
     soundtrack_v2a,
     soundtrack_vae,
     soundtrack_vocoder,
@@ -205,6 +207,9 @@ def test_evaluation_tells_all_figures(data: Path, tmp_path: Path) -> None:
         "prompt_chosen",
     }
     assert figures["true_hits_found"] > 0.8
+    words = [f"scenes={data}/scenes", "seeds=[1]", "steps=1", f"out={tmp_path}/page.jpg", *files[:3]]
+    soundtrack_page.main(words)
+    assert Image.open(tmp_path / "page.jpg").size == (1000, 150)
     assert figures["griffin_lim_mel_l1"] < 0.5 < figures["net_alone_mel_l1"]
     assert figures["vocoder_mel_l1"] < 0.5 * figures["net_alone_mel_l1"]
     assert json.loads((tmp_path / "figures.json").read_text()) == figures
