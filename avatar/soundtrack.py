@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,8 +22,9 @@ from avatar.backbone.v2a import V2A, Text
 from avatar.backbone.v2a_sampling import decode, sample, windows
 from avatar.backbone.vae import CausalVAE
 from avatar.device import pick_device
-from avatar.drivers.sight import frame_total, look, video_seconds, watch
-from avatar.drivers.text import SentenceEncoder
+from avatar.drivers.clip_sight import CLIPEyes
+from avatar.drivers.sight import Eyes, VAEEyes, frame_total, look, video_seconds, watch
+from avatar.drivers.text import SentenceEncoder, T5Reader
 from avatar.errors import UserError
 from avatar.media import video_info
 from avatar.sound_mix import Old, mux, write_wav
@@ -36,20 +39,30 @@ STEPS, GUIDANCE, LEVEL = 16, 3.0, -18.0
 LONGEST = 4 * 3600  # s
 WEIGHTS = Path(__file__).parent / "weights"
 
+Reader = SentenceEncoder | T5Reader
+
 
 class Soundtrack:
     """Nets that look at a video and make its sound.
 
     Args:
-        eyes: the backbone's VAE, whose latents say how things look.
+        eyes: say how things look.
         net: from picture and prompt to sound latents.
         vae: sound latents to spectrograms.
         vocoder: spectrograms to waveforms.
+        make_reader: what reads prompts; made when there is one.
     """
 
-    def __init__(self, eyes: CausalVAE, net: V2A, vae: MelVAE, vocoder: HiFiGAN) -> None:
+    def __init__(
+        self,
+        eyes: Eyes,
+        net: V2A,
+        vae: MelVAE,
+        vocoder: HiFiGAN,
+        make_reader: Callable[[], Reader] = SentenceEncoder,
+    ) -> None:
         self.eyes, self.net, self.vae, self.vocoder = eyes, net, vae, vocoder
-        self._encoder: SentenceEncoder | None = None
+        self._reader = cache(make_reader)
 
     @classmethod
     def from_pretrained(
@@ -59,7 +72,8 @@ class Soundtrack:
 
         Args:
             folder: with `soundtrack_v2a`, `soundtrack_vae` and `soundtrack_vocoder` (.safetensors), if not
-                those of the package.
+                those of the package, which has those of mini; for full also the folders `clip` and `t5`, as
+                transformers writes them.
 
         Raises:
             UserError: unknown preset, files are missing or damaged.
@@ -68,17 +82,24 @@ class Soundtrack:
             raise UserError(
                 f"--preset {preset}: no such set of soundtrack nets, there is {', '.join(PRESETS)}"
             )
-        shipped, where = WEIGHTS / preset, str(pick_device(device))
+        parts, shipped, where = PRESETS[preset], WEIGHTS / preset, pick_device(device)
         nets = folder or shipped
+        if not nets.is_dir():
+            raise UserError(f"--preset {preset}: its weights are not shipped, name their folder by --weights")
         try:
-            return cls(
-                load(CausalVAE, shipped / "vae.safetensors", where),
-                load(V2A, nets / "soundtrack_v2a.safetensors", where),
-                load(MelVAE, nets / "soundtrack_vae.safetensors", where),
-                load(HiFiGAN, nets / "soundtrack_vocoder.safetensors", where),
+            loaded = (
+                load(V2A, nets / "soundtrack_v2a.safetensors", str(where)),
+                load(MelVAE, nets / "soundtrack_vae.safetensors", str(where)),
+                load(HiFiGAN, nets / "soundtrack_vocoder.safetensors", str(where)),
             )
         except FileNotFoundError as error:
             raise UserError(f"{nets}: the weights of the soundtrack are not there ({error})") from error
+        clip, vae = nets / "clip", shipped / "vae.safetensors"
+        return cls(
+            CLIPEyes(clip, where) if parts.eyes == "clip" else make_eyes(vae, where),
+            *loaded,
+            partial(make_reader, nets / "t5" if parts.reader == "t5" else None, where),
+        )
 
     def score(
         self,
@@ -105,7 +126,7 @@ class Soundtrack:
         check_steps(steps)
         path = Path(clip)
         seconds = video_length(path)
-        frames = watch(path, seconds)
+        frames = watch(path, seconds, self.eyes.side)
         seen = look(self.eyes, frames)
         assert len(seen.motion) == frame_total(seconds)
         span = self.net.config.span
@@ -127,9 +148,26 @@ class Soundtrack:
     def _read(self, prompt: str | None) -> Text | None:
         if not prompt:
             return None
-        self._encoder = self._encoder or SentenceEncoder()
-        found = self._encoder([prompt])
+        found = self._reader()([prompt])
         return Text(found.tokens, found.mask)
+
+
+def make_eyes(path: Path, device: torch.device) -> Eyes:
+    """What tells how frames look: a file of the backbone's VAE, or a folder of CLIP.
+
+    Raises:
+        UserError: the folder can not be read.
+    """
+    return CLIPEyes(path, device) if path.is_dir() else VAEEyes(load(CausalVAE, path, str(device)))
+
+
+def make_reader(folder: Path | None, device: torch.device) -> Reader:
+    """What reads prompts: T5 in a folder, or the sentence encoder of the package.
+
+    Raises:
+        UserError: the folder can not be read, or packages are missing.
+    """
+    return SentenceEncoder() if folder is None else T5Reader(folder, device)
 
 
 def check_steps(steps: int) -> None:

@@ -2,9 +2,10 @@
 
 Frames are sampled at 25 a second by their timestamps, whatever the rate of the file, and squeezed to 64 px.
 Motion is the difference of neighbouring frames, told per cell of 8 px: its strength, its sign, and the flow
-that explains it best (Lucas and Kanade 1981). Looks are latents of the backbone's VAE.
+that explains it best (Lucas and Kanade 1981). Looks are latents of the backbone's VAE, or with larger nets
+vectors of CLIP, which needs larger frames.
 
-Shape legend: T frames at 25 a second, t = (T - 1) / 4 + 1 latent frames.
+Shape legend: T frames at 25 a second of S px, t = (T - 1) / 4 + 1 latent frames, K numbers of how one looks.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -36,13 +38,13 @@ MOTION = PARTS * (SIDE // CELL) ** 2
 LOOKS = 16 * (SIDE // 8) ** 2  # numbers of a latent frame
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 STIFFNESS = 0.02  # added to the squares of gradients: flat cells have no flow
-PIECE = 400  # frames in memory at a time
+PIECE = 400  # frames of 64 px in memory at a time
 GROUP = 4  # frames behind a latent frame; the first one has one only
 
 
 @dataclass(frozen=True)
 class Seen:
-    """All that is seen of a video: `motion` (T, 256) at 25 frames a second and `looks` (t, 1024)."""
+    """All that is seen of a video: `motion` (T, 256) at 25 frames a second and `looks` (t, K)."""
 
     motion: Tensor
     looks: Tensor
@@ -95,24 +97,24 @@ def frame_total(seconds: Fraction | float) -> int:
     return 4 * math.ceil((math.ceil(seconds * FPS) - 1) / 4) + 1
 
 
-def watch(path: str | Path, seconds: Fraction) -> Iterator[NDArray[np.uint8]]:
-    """Frames of a video at 25 a second in pieces (any, 64, 64, 3), `frame_total` in all; the last one stays.
+def watch(path: str | Path, seconds: Fraction, side: int = SIDE) -> Iterator[NDArray[np.uint8]]:
+    """Frames of a video at 25 a second in pieces (any, S, S, 3), `frame_total` in all; the last one stays.
 
     Raises:
         UserError: the video can not be read.
     """
     total, seen, last = frame_total(seconds), 0, None
-    convert = f"setpts=PTS-STARTPTS,fps={FPS}:round=near,scale={SIDE}:{SIDE}:flags=area,format=rgb24"
+    piece, size = PIECE * SIDE**2 // side**2, side * side * 3
+    convert = f"setpts=PTS-STARTPTS,fps={FPS}:round=near,scale={side}:{side}:flags=area,format=rgb24"
     with ffmpeg.reading(Path(path), "-map", "0:v:0", "-vf", convert, "-f", "rawvideo") as reader:
-        size = SIDE * SIDE * 3
-        while seen < total and (data := reader.stdout.read(PIECE * size)):
-            frames = np.frombuffer(data, np.uint8).reshape(-1, SIDE, SIDE, 3)[: total - seen]
+        while seen < total and (data := reader.stdout.read(piece * size)):
+            frames = np.frombuffer(data, np.uint8).reshape(-1, side, side, 3)[: total - seen]
             seen, last = seen + len(frames), frames[-1:]
             yield frames
         if last is None:
             raise UserError(f"{path}: not a video that can be read ({ffmpeg.cause(reader.finish())})")
     while seen < total:
-        count = min(PIECE, total - seen)
+        count = min(piece, total - seen)
         yield np.repeat(last, count, axis=0)
         seen += count
 
@@ -145,17 +147,51 @@ def _cells(x: Tensor) -> Tensor:
     return CELL**2 * F.avg_pool2d(x, CELL)
 
 
+class Eyes(Protocol):
+    """A net that tells how frames look; `side` is how large it wants them, px, a multiple of 64."""
+
+    side: int
+
+    def __call__(self, pieces: Iterator[NDArray[np.uint8]]) -> Tensor:
+        """(t, K) of frames that come in pieces (any, S, S, 3), 4n + 1 in all."""
+
+
+class VAEEyes:
+    """The backbone's VAE: its latents, K = 1024."""
+
+    side = SIDE
+
+    def __init__(self, vae: CausalVAE) -> None:
+        self.vae = vae
+
+    def __call__(self, pieces: Iterator[NDArray[np.uint8]]) -> Tensor:
+        pixels = (
+            torch.from_numpy(piece.copy()).permute(3, 0, 1, 2)[None].float() / 127.5 - 1 for piece in pieces
+        )
+        return torch.cat(list(self.vae.encode_stream(pixels)), dim=2)[0].transpose(0, 1).flatten(1)
+
+
 @torch.no_grad()
-def look(vae: CausalVAE, pieces: Iterator[NDArray[np.uint8]]) -> Seen:
-    """What is seen of frames that come in pieces, 4n + 1 in all."""
+def look(eyes: Eyes, pieces: Iterator[NDArray[np.uint8]]) -> Seen:
+    """What is seen of frames that come in pieces (any, S, S, 3), 4n + 1 in all."""
     moves: list[Tensor] = []
     last: list[NDArray[np.uint8] | None] = [None]
 
-    def pixels() -> Iterator[Tensor]:
+    def watched() -> Iterator[NDArray[np.uint8]]:
         for frames in pieces:
-            moves.append(motion(frames, last[0]))
-            last[0] = frames[-1]
-            yield torch.from_numpy(frames.copy()).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+            small = _small(frames)
+            moves.append(motion(small, last[0]))
+            last[0] = small[-1]
+            yield frames
 
-    latents = torch.cat(list(vae.encode_stream(pixels())), dim=2)
-    return Seen(torch.cat(moves), latents[0].transpose(0, 1).flatten(1))
+    looks = eyes(watched())
+    return Seen(torch.cat(moves), looks)
+
+
+def _small(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Means over squares of pixels: (T, S, S, 3) to (T, 64, 64, 3)."""
+    count, side = frames.shape[:2]
+    if side == SIDE:
+        return frames
+    squares = frames.reshape(count, SIDE, side // SIDE, SIDE, side // SIDE, 3)
+    return squares.mean((2, 4)).round().astype(np.uint8)

@@ -83,9 +83,51 @@ class SentenceEncoder:
         found = self.tokenizer.encode_batch(list(prompts))
         ids = torch.tensor([row.ids for row in found])
         mask = torch.tensor([row.attention_mask for row in found]).bool()
-        if ids.shape[1] > LONGEST:
-            raise UserError(f"the prompt has {ids.shape[1]} tokens, {LONGEST} can be read; make it shorter")
+        _check_length(ids)
         with torch.autocast("cpu", enabled=False):
             states = self.net(ids, attention_mask=mask.long()).last_hidden_state
-        states = states * mask[..., None]
-        return Sentences(states, mask, F.normalize(states.sum(1) / mask.sum(1, keepdim=True), dim=1))
+        return _sentences(states, mask)
+
+
+def _check_length(ids: Tensor) -> None:
+    if ids.shape[1] > LONGEST:
+        raise UserError(f"the prompt has {ids.shape[1]} tokens, {LONGEST} can be read; make it shorter")
+
+
+def _sentences(states: Tensor, mask: Tensor) -> Sentences:
+    states = states * mask[..., None]
+    return Sentences(states, mask, F.normalize(states.sum(1) / mask.sum(1, keepdim=True), dim=1))
+
+
+class T5Reader:
+    """Reads prompts with the encoder of T5 (Raffel et al. 2020), for the soundtrack's larger nets.
+
+    Args:
+        folder: as transformers writes it, with its tokenizer; nothing is ever downloaded.
+
+    Raises:
+        UserError: transformers is not installed, or the folder does not hold T5.
+    """
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        from avatar.drivers.prompt_encoders import import_transformers, load_model, load_tokenizer
+
+        import_transformers()
+        from transformers import T5EncoderModel
+
+        self.tokenizer = load_tokenizer(folder)
+        self.net = load_model(T5EncoderModel, folder, torch.float32, "t5").to(device)
+        self.device = device
+
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[str]) -> Sentences:
+        """States of the tokens; what is pooled is their mean, of length one.
+
+        Raises:
+            UserError: a prompt is too long.
+        """
+        given = self.tokenizer(list(prompts), padding=True, padding_side="right", return_tensors="pt")
+        ids, mask = given["input_ids"], given["attention_mask"].bool()
+        _check_length(ids)
+        states = self.net(input_ids=ids.to(self.device), attention_mask=mask.to(self.device).long())
+        return _sentences(states.last_hidden_state.cpu(), mask)

@@ -1,6 +1,6 @@
 """Write scenes that sound. Settings in soundtrack_data.yaml; `python -m avatar.recipes.soundtrack_data ...`.
 
-A sample has `samples` (131072,) int16 at 22.05 kHz, `motion` (149, 256) and `looks` (38, 1024) of
+A sample has `samples` (131072,) int16 at 22.05 kHz, `motion` (149, 256) and `looks` (38, K) of
 avatar.drivers.sight as float16, and in its metadata the captions, the classes heard and seen and the times of
 visible blows.
 """
@@ -16,13 +16,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 from safetensors import safe_open
 
-from avatar.backbone.checkpoint import load
-from avatar.backbone.vae import CausalVAE
 from avatar.drivers.sight import look
 from avatar.errors import UserError
 from avatar.recipes.settings import read_settings, run
 from avatar.recipes.shards import write
 from avatar.recipes.sounding import Scene, make
+from avatar.soundtrack import make_eyes
 
 KIND = "scene"
 
@@ -36,7 +35,7 @@ class SoundtrackDataSettings(BaseModel):
     count: PositiveInt
     first: NonNegativeInt
     held_out: bool
-    vae: Path
+    eyes: Path
 
 
 def facts(scene: Scene) -> dict[str, str]:
@@ -59,16 +58,18 @@ def read_facts(path: Path) -> dict[str, Any]:
 def main(words: list[str]) -> None:
     """Write the scenes that are missing."""
     settings = read_settings(SoundtrackDataSettings, __file__, words)  # type: ignore[type-var]
-    if not settings.vae.exists():
-        raise UserError(f"vae={settings.vae}: no such file, the VAE of the preset is needed")
+    if not settings.eyes.exists():
+        raise UserError(
+            f"eyes={settings.eyes}: no such file, the VAE of the preset is needed, or CLIP's folder"
+        )
     torch.set_num_threads(1)
-    vae = load(CausalVAE, settings.vae)
+    eyes = make_eyes(settings.eyes, torch.device("cpu"))
     for seed in range(settings.first, settings.first + settings.count):
         path = settings.out / f"{KIND}-{seed}.safetensors"
         if path.exists():
             continue
         scene = make(seed, settings.held_out)
-        seen = look(vae, iter([scene.frames]))
+        seen = look(eyes, iter([scene.frames]))
         sample = {
             "samples": np.round(32767 * scene.sound).astype(np.int16),
             "motion": seen.motion.half().numpy(),

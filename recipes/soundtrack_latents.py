@@ -3,7 +3,7 @@
 
 A sample has `latents` (128, C) of the mel-VAE; `blows` (128,), how near a visible blow is to each, 1 at its
 very moment and 0 a latent away; `motion` and `looks` as they were; and for its three captions the token
-states `text` (3, 32, 384) with `mask` (3, 32) of the sentence encoder.
+states `text` (3, 32, 384) with `mask` (3, 32) of the sentence encoder, or of T5.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from safetensors.torch import load_file
 from avatar.backbone.checkpoint import load
 from avatar.backbone.mel import log_mel
 from avatar.backbone.mel_vae import MelVAE
-from avatar.drivers.text import SentenceEncoder
 from avatar.errors import UserError
 from avatar.recipes.settings import read_settings, run
 from avatar.recipes.shards import seeds, write
 from avatar.recipes.soundtrack_data import KIND as SCENE
 from avatar.recipes.soundtrack_data import read_facts
 from avatar.recipes.soundtrack_sounds import MEL
+from avatar.soundtrack import make_reader
 from avatar.soundtrack_presets import LATENT_SECONDS
 
 KIND = "sounding"
@@ -42,6 +42,7 @@ class SoundtrackLatentsSettings(BaseModel):
     data: Path
     out: Path
     vae: Path
+    t5: Path | None
     limit: NonNegativeInt
 
 
@@ -60,7 +61,7 @@ def main(words: list[str]) -> None:
     known = seeds(settings.data, SCENE)[: settings.limit or None]
     if not known:
         raise UserError(f"data={settings.data}: has no scenes, make some by avatar.recipes.soundtrack_data")
-    vae, encode = load(MelVAE, settings.vae), SentenceEncoder()
+    vae, read = load(MelVAE, settings.vae), make_reader(settings.t5, torch.device("cpu"))
     for seed in known:
         target = settings.out / f"{KIND}-{seed}.safetensors"
         if target.exists():
@@ -68,7 +69,7 @@ def main(words: list[str]) -> None:
         source = settings.data / f"{SCENE}-{seed}.safetensors"
         scene = load_file(source)
         facts = read_facts(source)
-        text = encode(facts["captions"])
+        text = read(facts["captions"])
         lengthen = WORDS - text.mask.shape[1]
         latents = vae.encode(log_mel(scene["samples"][None].float() / 32767, MEL))[0]
         sample = {

@@ -7,6 +7,7 @@ from torch import nn
 from avatar.backbone.hifigan import HiFiGAN, HiFiGANConfig
 from avatar.backbone.mel_vae import MelVAE, MelVAEConfig
 from avatar.backbone.v2a import V2A, Sight, Text, V2AConfig
+from avatar.drivers.sight import VAEEyes
 from avatar.soundtrack import Soundtrack
 from avatar.soundtrack_presets import SoundtrackPreset
 
@@ -52,7 +53,7 @@ def soundtrack() -> Soundtrack:
     vae, vocoder = MelVAE(TINY.vae), HiFiGAN(TINY.vocoder)
     for parameter in (*vae.parameters(), *vocoder.parameters()):
         nn.init.normal_(parameter, std=0.1)
-    return Soundtrack(tiny.vae(random=False), v2a(), vae.eval(), vocoder.eval())
+    return Soundtrack(VAEEyes(tiny.vae(random=False)), v2a(), vae.eval(), vocoder.eval())
 
 
 def sight(batch: int = 2, count: int = 7, tokens: int = 4, seed: int = 0) -> Sight:

@@ -16,6 +16,7 @@ from avatar.drivers.sight import (
     MOTION,
     PARTS,
     Seen,
+    VAEEyes,
     frame_total,
     look,
     motion,
@@ -63,8 +64,8 @@ def test_a_flash_is_a_sign_without_flow() -> None:
 def test_pieces_give_what_the_whole_gives() -> None:
     vae = tiny.vae(random=False)
     frames = moving(13, 1, 0)
-    whole = look(vae, iter([frames]))
-    parts = look(vae, iter([frames[:5], frames[5:6], frames[6:]]))
+    whole = look(VAEEyes(vae), iter([frames]))
+    parts = look(VAEEyes(vae), iter([frames[:5], frames[5:6], frames[6:]]))
     assert whole.motion.shape == (13, MOTION) and whole.looks.shape == (4, 1024)
     torch.testing.assert_close(parts.motion, whole.motion)
     torch.testing.assert_close(parts.looks, whole.looks, atol=1e-5, rtol=1e-5)

@@ -49,7 +49,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Scenes, and a preset of tiny nets."""
     folder = tmp_path_factory.mktemp("data")
     save(tiny_vae(random=False), folder / "eyes.safetensors")
-    words = [f"out={folder}/scenes", f"count={SCENES}", f"vae={folder}/eyes.safetensors"]
+    words = [f"out={folder}/scenes", f"count={SCENES}", f"eyes={folder}/eyes.safetensors"]
     soundtrack_data.main(words)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "tiny", TINY)
@@ -104,10 +104,10 @@ def test_scenes_are_written_with_what_is_known_of_them(data: Path) -> None:
 
 def test_scenes_that_are_there_are_not_made_again(data: Path) -> None:
     before = (data / "scenes/scene-0.safetensors").stat().st_mtime_ns
-    soundtrack_data.main([f"out={data}/scenes", f"count={SCENES}", f"vae={data}/eyes.safetensors"])
+    soundtrack_data.main([f"out={data}/scenes", f"count={SCENES}", f"eyes={data}/eyes.safetensors"])
     assert (data / "scenes/scene-0.safetensors").stat().st_mtime_ns == before
     with pytest.raises(UserError, match="no such file, the VAE of the preset is needed"):
-        soundtrack_data.main([f"out={data}/scenes", f"vae={data}/none.safetensors"])
+        soundtrack_data.main([f"out={data}/scenes", f"eyes={data}/none.safetensors"])
 
 
 def test_latents_have_captions_and_what_is_seen(latents: Path, tmp_path: Path) -> None:
