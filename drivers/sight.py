@@ -49,6 +49,14 @@ class Seen:
     motion: Tensor
     looks: Tensor
 
+    def mirrored(self) -> Seen:
+        """With left and right of what moves exchanged; looks stay."""
+        cells = self.motion.unflatten(1, (PARTS, SIDE // CELL, SIDE // CELL)).flip(3)
+        signs = torch.tensor([1.0, 1.0, -1.0, 1.0])[
+            :, None, None
+        ]  # what flows to the right flows to the left
+        return Seen((cells * signs).flatten(1), self.looks)
+
     def window(self, first: int, count: int, seconds: float, span: int) -> Sight:
         """What is seen around sound latents `first` to `first + count`, as a batch of one.
 

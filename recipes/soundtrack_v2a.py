@@ -42,7 +42,7 @@ class V2ASettings(Settings):
 
 
 class SoundingReader:
-    """Random windows of encoded scenes, one place in time for a batch; a step always gets the same ones."""
+    """Windows of encoded scenes at random times, half of them mirrored; a step always gets the same ones."""
 
     def __init__(self, settings: V2ASettings) -> None:
         self.settings, self.span = settings, PRESETS[settings.preset].v2a.span
@@ -66,9 +66,9 @@ class SoundingReader:
             )
         first, count = int(rng.integers(room + 1)), self.settings.window
         captions = [int(rng.integers(len(s["text"]))) for s in samples]
-        sights = [
-            Seen(s["motion"], s["looks"]).window(first, count, LATENT_SECONDS, self.span) for s in samples
-        ]
+        seen = [Seen(s["motion"], s["looks"]) for s in samples]
+        seen = [s.mirrored() if rng.uniform() < 0.5 else s for s in seen]
+        sights = [s.window(first, count, LATENT_SECONDS, self.span) for s in seen]
         return {
             "latents": torch.stack([s["latents"][first : first + count].float() for s in samples]),
             "blows": torch.stack([s["blows"][first : first + count].float() for s in samples]),

@@ -71,6 +71,12 @@ def test_pieces_give_what_the_whole_gives() -> None:
     torch.testing.assert_close(parts.looks, whole.looks, atol=1e-5, rtol=1e-5)
 
 
+def test_a_mirrored_film_has_mirrored_motion() -> None:
+    frames = moving(5, 0.5, 0.3)
+    seen, mirrored = (Seen(motion(f), torch.zeros(2, 1024)) for f in (frames, frames[:, :, ::-1]))
+    torch.testing.assert_close(seen.mirrored().motion, mirrored.motion, atol=1e-4, rtol=1e-4)
+
+
 def test_a_window_shows_the_frames_around_each_sound_latent() -> None:
     seen = Seen(torch.arange(101.0)[:, None].repeat(1, 256), torch.arange(26.0)[:, None].repeat(1, 1024))
     window = seen.window(20, 10, LATENT_SECONDS, 3)
