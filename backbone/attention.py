@@ -11,8 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avatar.backbone import rows
-from avatar.backbone.precision import tracked
-from avatar.backbone.threads import share
 
 Grid = tuple[int, int, int]
 """Tokens in (time, height, width); time is outermost in the token order."""
@@ -21,7 +19,6 @@ Rotation = Tensor
 """cos + i sin of the angle of each pair of channels, complex (N, D / 2)."""
 
 EPS = 1e-6
-RUN = 256  # tokens normed and rotated at a time on a CPU
 
 
 def attention(
@@ -61,6 +58,20 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
 
 
+class KeptAttention:
+    """Attention of a block that is computed again for its gradients: that of `rows` is computed once only."""
+
+    def __init__(self) -> None:
+        self.out: Tensor | None = None
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if kernel(q, k) != "rows":
+            return attention(q, k, v)
+        out = rows.row_attention(q, k, v, self.out)
+        self.out = out.detach()
+        return out.flatten(2)
+
+
 def _sample(i: int, count: int, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return q[i : i + 1], k[i : i + 1, :count], v[i : i + 1, :count]
 
@@ -97,41 +108,6 @@ def apply_rope(x: Tensor, rotation: Rotation) -> Tensor:
 def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
     """RMS norm over the last axis in float32, returned as given."""
     return F.rms_norm(x.float(), weight.shape, weight.float(), EPS).to(x.dtype)
-
-
-Heads = tuple[Tensor, Tensor, Rotation | None]
-"""Queries or keys (B, N, A, D), the weight of their norm, and their rotation, if any."""
-
-
-def norm_rope(parts: Sequence[Heads]) -> Tensor:
-    """RMS norm and rotation of the parts of a sequence, joined; computed in float32, returned as given."""
-    if any(tracked(x, weight) for x, weight, _ in parts):
-        normed = [(rms_norm(x, weight), rotation) for x, weight, rotation in parts]
-        return torch.cat([x if rotation is None else apply_rope(x, rotation) for x, rotation in normed], 1)
-    first = parts[0][0]
-    out = first.new_empty(len(first), sum(x.shape[1] for x, _, _ in parts), *first.shape[2:])
-    start = 0
-    for x, weight, rotation in parts:
-        _norm_rope_into(out[:, start : start + x.shape[1]], x, weight.float(), rotation)
-        start += x.shape[1]
-    return out
-
-
-def _norm_rope_into(out: Tensor, x: Tensor, weight: Tensor, rotation: Rotation | None) -> None:
-    """In runs of tokens that stay in a CPU's cache in float32: ten times faster there than all at once."""
-
-    def norm(tokens: slice) -> None:
-        run = x[:, tokens].to(torch.float32, copy=True)
-        run *= torch.rsqrt(run.square().mean(-1, keepdim=True) + EPS)
-        run *= weight
-        if rotation is not None:
-            torch.view_as_complex(run.unflatten(-1, (-1, 2))).mul_(rotation[tokens, None])
-        out[:, tokens] = run
-
-    if x.device.type == "cpu":
-        share(norm, (slice(i, i + RUN) for i in range(0, x.shape[1], RUN)))
-    else:
-        norm(slice(None))
 
 
 def layer_norm(x: Tensor) -> Tensor:

@@ -18,15 +18,16 @@ from torch.utils.checkpoint import checkpoint
 
 from avatar.backbone.attention import (
     Grid,
+    KeptAttention,
     Rotation,
     attention,
     norm_modulate,
-    norm_rope,
     rope_3d,
 )
 from avatar.backbone.embed import MLP, PooledEmbedder, ScalarEmbedder, TextRefiner, without_padding
-from avatar.backbone.linear import fuses, linear_gelu
+from avatar.backbone.linear import bare, linear_gelu
 from avatar.backbone.modulation import FirstFrame, Modulation
+from avatar.backbone.norm_rope import norm_rope
 from avatar.backbone.step_cache import StepCache
 from avatar.backbone.tiling import unfold
 
@@ -156,14 +157,12 @@ class DoubleBlock(nn.Module):
             values.append(v)
         v = values[0] if txt is None else torch.cat(values, dim=1)
         seen = (attend or attention)(norm_rope(queries), norm_rope(keys), v)
-        out = []
-        for (s, x), y in zip(
-            tokens.items(), seen.split([x.shape[1] for x in tokens.values()], 1), strict=True
-        ):
-            m = modulations[s]
-            x = m.add(x, self.get_submodule(f"{s}_attn_proj")(y), 0)
-            out.append(m.add(x, self.get_submodule(f"{s}_mlp")(m.norm(x, 1)), 1))
-        return out[0], out[1] if txt is not None else None
+        parts = dict(zip(tokens, seen.split([x.shape[1] for x in tokens.values()], 1), strict=True))
+        for s in reversed(tokens):  # the longer stream last: computing again for gradients stops in it
+            m, mlp = modulations[s], self.get_submodule(f"{s}_mlp")
+            x = m.add_linear(tokens[s], self.get_submodule(f"{s}_attn_proj"), [parts[s]], 0)
+            tokens[s] = m.add_linear(x, mlp.fc2, [mlp.inside(m.norm(x, 1))], 1)
+        return tokens["img"], tokens.get("txt")
 
 
 class SingleBlock(nn.Module):
@@ -201,15 +200,15 @@ class SingleBlock(nn.Module):
             norm_rope([(y[:, :count], norm.weight, rotation), (y[:, count:], norm.weight, None)])
             for y, norm in ((q, self.q_norm), (k, self.k_norm))
         )
-        joined = torch.cat([(attend or attention)(q, k, v), hidden], dim=-1)
-        return modulated.add(x, self.linear2(joined), 0)
+        parts = [(attend or attention)(q, k, v), hidden]
+        del qkv, q, k, v, hidden  # without gradients their memory is free before the last layer
+        return modulated.add_linear(x, self.linear2, parts, 0)
 
     def _first(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Queries, keys and values (B, N, 3 D), and the inside of the MLP, of one matrix."""
-        rows = self.sizes[0]
-        if fuses(self.linear1, x):
-            weight, bias = self.linear1.weight, self.linear1.bias
-            return F.linear(x, weight[:rows], bias[:rows]), linear_gelu(x, weight[rows:], bias[rows:])
+        if bare(self.linear1, x):
+            weights, biases = (y.split(self.sizes) for y in (self.linear1.weight, self.linear1.bias))
+            return F.linear(x, weights[0], biases[0]), linear_gelu(x, weights[1], biases[1])
         qkv, hidden = self.linear1(x).split(self.sizes, dim=-1)
         return qkv, F.gelu(hidden, approximate="tanh")
 
@@ -334,7 +333,7 @@ class DiT(nn.Module):
         if text is not None:
             txt, counts = without_padding(self.txt_in(text, time, text_mask), text_mask)
             lengths = None if counts is None else [total + n for n in counts]
-        attend: Attend = partial(attention, lengths=lengths)
+        attend: Attend = attention if lengths is None else partial(attention, lengths=lengths)
         if self.sharing is not None:
             if adapters:
                 raise ValueError("adapters see whole frames: they can not run on shares of the tokens")
@@ -400,5 +399,6 @@ class DiT(nn.Module):
 
     def _run(self, block: nn.Module, *inputs: Tensor | Attend | FirstFrame | None) -> Tensor:
         if self.recompute and self.training:
-            return checkpoint(block, *inputs, use_reentrant=False)
+            twice = (KeptAttention() if x is attention else x for x in inputs)
+            return checkpoint(block, *twice, use_reentrant=False)
         return block(*inputs)

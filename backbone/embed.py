@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avatar.backbone.attention import attention
-from avatar.backbone.linear import fuses, linear_gelu
+from avatar.backbone.linear import bare, linear_gelu
 
 SINUSOIDS = 256
 MAX_PERIOD = 10_000.0
@@ -60,10 +60,14 @@ class MLP(nn.Module):
         self.silu = silu
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.silu and fuses(self.fc1, x):
-            return self.fc2(linear_gelu(x, self.fc1.weight, self.fc1.bias))
+        return self.fc2(self.inside(x))
+
+    def inside(self, x: Tensor) -> Tensor:
+        """What the second layer gets."""
+        if not self.silu and bare(self.fc1, x):
+            return linear_gelu(x, self.fc1.weight, self.fc1.bias)
         x = self.fc1(x)
-        return self.fc2(F.silu(x) if self.silu else F.gelu(x, approximate="tanh"))
+        return F.silu(x) if self.silu else F.gelu(x, approximate="tanh")
 
 
 class _TextContext(nn.Module):

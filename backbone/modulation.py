@@ -3,7 +3,7 @@
 Shape legend: B batch, N tokens, D hidden channels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avatar.backbone.attention import norm_modulate
+from avatar.backbone.linear import bare, gated_linear
 
 
 class FirstFrame(NamedTuple):
@@ -49,6 +50,12 @@ class Modulated:
     def add(self, x: Tensor, y: Tensor, place: int) -> Tensor:
         """x + gate y, (B, N, D)."""
         return self._each(lambda m, x, y: torch.addcmul(x, m[3 * place + 2][:, None], y), x, y)
+
+    def add_linear(self, x: Tensor, layer: nn.Linear, parts: Sequence[Tensor], place: int) -> Tensor:
+        """x + gate layer(parts joined by channels), (B, N, D)."""
+        if len(self.runs) > 1 or not bare(layer, parts[0]):
+            return self.add(x, layer(parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)), place)
+        return gated_linear(x, self.runs[0][3 * place + 2], parts, layer.weight, layer.bias)
 
     def _each(self, change: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """`change` with the vectors of each part of the sequence and that part of the inputs."""

@@ -26,28 +26,34 @@ def suits(q: Tensor, k: Tensor) -> bool:
     return not small and torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported()
 
 
-def row_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention of (B, N, A, D) over (B, M, A, D), same shape as the queries; it can be trained through."""
-    return _RowAttention.apply(q, k, v)
+def row_attention(q: Tensor, k: Tensor, v: Tensor, known: Tensor | None = None) -> Tensor:
+    """Attention of (B, N, A, D) over (B, M, A, D), same shape as the queries; it can be trained through.
+
+    `known` is its result, where that was computed before and only gradients are wanted.
+    """
+    return _RowAttention.apply(q, k, v, known)
 
 
 class _RowAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, known: Tensor | None) -> Tensor:
         ctx.save_for_backward(q, k, v)
+        if known is not None:
+            return known.detach()
         out = torch.empty_like(q, memory_format=torch.contiguous_format)
-        keys, values = (x.transpose(1, 2).contiguous() for x in (k * q.shape[-1] ** -0.5, v))
+        keys, values = (x.transpose(1, 2).contiguous() for x in (k, v))
+        scale = q.shape[-1] ** -0.5
 
         def attend(block: tuple[int, int, slice]) -> None:
             b, a, rows = block
-            scores = torch.mm(q[b, rows, a], keys[b, a].mT)
+            scores = torch.mm(q[b, rows, a] * scale, keys[b, a].mT)
             out[b, rows, a] = torch.mm(torch.softmax(scores, -1), values[b, a])
 
         share(attend, [(b, a, rows) for b, a in _heads(q) for rows in _blocks(q)])
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """With P the weights: dV = P' dO, dS = P (dP - sum dP P), dP = dO V', dQ = dS K, dK = dS' Q."""
         (q, k, v), grad = ctx.saved_tensors, grads[0]
         dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
@@ -68,7 +74,7 @@ class _RowAttention(torch.autograd.Function):
             dk[b, :, a], dv[b, :, a] = sums[0] * scale, sums[1]
 
         share(attend, _heads(q))
-        return dq, dk, dv
+        return dq, dk, dv, None
 
 
 def _heads(q: Tensor) -> Iterator[tuple[int, int]]:

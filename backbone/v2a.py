@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avatar.backbone.attention import Rotation, attention, norm_rope, rope_frequencies
+from avatar.backbone.attention import Rotation, attention, rope_frequencies
 from avatar.backbone.dit import TIME_SCALE, Attend, DiTConfig, FinalLayer, HeadNorm, SingleBlock, init_weights
 from avatar.backbone.embed import MLP, PooledEmbedder, ScalarEmbedder
 from avatar.backbone.modulation import Modulation
+from avatar.backbone.norm_rope import norm_rope
 
 STREAMS = ("audio", "visual", "text")
 

@@ -191,6 +191,21 @@ def test_recomputing_gives_the_same_gradients() -> None:
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
 
 
+def test_gradients_of_two_samples_are_the_sum_of_both() -> None:
+    """The gate of one sample goes into the weights of the layer before it, those of two do not."""
+    net = random_dit(TEXT).train()
+    x, text, time = randn(2, 4, 2, 4, 4), randn(2, 5, 12, seed=2), torch.tensor([10.0, 600.0])
+
+    def gradients(samples: slice) -> list[Tensor]:
+        loss = net(x[samples], time[samples], text=text[samples]).square().sum()
+        used = [p for name, p in net.named_parameters() if "guidance" not in name and "vector" not in name]
+        return list(torch.autograd.grad(loss, used))
+
+    parts = zip(gradients(slice(0, 1)), gradients(slice(1, 2)), strict=True)
+    for both, (one, other) in zip(gradients(slice(0, 2)), parts, strict=True):
+        assert (both - one - other).norm() < 1e-4 * both.norm()
+
+
 def test_released_layout() -> None:
     with torch.device("meta"):
         plain, distilled = DiT(replace(HUNYUAN.dit, guidance_embed=False)), DiT(HUNYUAN.dit)

@@ -6,10 +6,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avatar.backbone import attention as module
-from avatar.backbone.attention import attention, norm_rope, rms_norm, rope_3d
+from avatar.backbone.attention import apply_rope, attention, rms_norm, rope_3d
 from avatar.backbone.embed import MLP, without_padding
-from avatar.backbone.linear import fuses
-from avatar.backbone.rows import ROWS, row_attention
+from avatar.backbone.linear import bare
+from avatar.backbone.norm_rope import norm_rope
+from avatar.backbone.rows import LEAST, ROWS, row_attention
 
 BF16 = torch.bfloat16
 
@@ -43,6 +44,18 @@ def test_attention_by_rows_and_its_gradients(queries: int) -> None:
         assert error(a, b) < 0.015
 
 
+def test_attention_of_a_block_that_is_computed_again_is_computed_once() -> None:
+    q, k, v = (randn(1, LEAST, 1, 16, seed=i).to(BF16).requires_grad_() for i in range(3))
+    if module.kernel(q, k) != "rows":
+        pytest.skip("rows are for CPUs with bfloat16")
+    attend = module.KeptAttention()
+    first = attend(q, k, v)
+    second = attend(q, k, v)
+    assert second.data_ptr() == first.data_ptr()
+    for a, b in zip(*(torch.autograd.grad(x.sum(), (q, k, v)) for x in (first, second)), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_kernel_is_chosen_by_type_length_and_mask() -> None:
     long, short = randn(1, 1024, 1, 8), randn(1, 64, 1, 8)
     assert module.kernel(long, long) == "sdpa"
@@ -68,13 +81,18 @@ def test_as_many_tokens_are_kept_as_count_from_the_first_on() -> None:
     assert without_padding(text, None)[0] is text
 
 
-def test_norm_and_rotation_are_the_same_with_and_without_gradients() -> None:
+def test_norm_and_rotation_and_their_gradients_are_those_of_the_plain_formula() -> None:
     rotation = rope_3d((3, 10, 12), (4, 6, 6), 256.0)  # more tokens than one run
-    parts = [(randn(2, 360, 2, 16), randn(16, seed=1), rotation), (randn(2, 5, 2, 16), randn(16), None)]
-    expected = norm_rope([(x.requires_grad_(), weight, turn) for x, weight, turn in parts])
-    with torch.no_grad():
-        assert torch.allclose(norm_rope(parts), expected, atol=1e-5)
-    assert torch.allclose(expected[:, 360:], rms_norm(parts[1][0], parts[1][1]))
+    x, words = randn(2, 360, 2, 16).requires_grad_(), randn(2, 5, 2, 16, seed=1).requires_grad_()
+    weights = [randn(16, seed=i).requires_grad_() for i in (2, 3)]
+    expected = torch.cat([apply_rope(rms_norm(x, weights[0]), rotation), rms_norm(words, weights[1])], dim=1)
+    found = norm_rope([(x, weights[0], rotation), (words, weights[1], None)])
+    assert torch.allclose(found, expected, atol=1e-5)
+    inputs, grad = (x, words, *weights), randn(*expected.shape, seed=4)
+    for a, b in zip(
+        torch.autograd.grad(found, inputs, grad), torch.autograd.grad(expected, inputs, grad), strict=True
+    ):
+        assert error(a, b) < 1e-5
 
 
 def test_mlp_in_one_kernel() -> None:
@@ -82,8 +100,8 @@ def test_mlp_in_one_kernel() -> None:
     net, x = MLP(32, 64).to(BF16), randn(1, 40, 32).to(BF16)
     expected = net(x)  # with gradients: layer by layer
     with torch.no_grad():
-        assert fuses(net.fc1, x)
+        assert bare(net.fc1, x)
         assert error(net(x), expected) < 0.01
         net.fc1.register_forward_hook(lambda *_: torch.zeros(1, 40, 64, dtype=BF16))
-        assert not fuses(net.fc1, x)
+        assert not bare(net.fc1, x)
         assert torch.equal(net(x), net.fc2.bias.expand(1, 40, 32))

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from avatar.backbone import rows
-from avatar.backbone.attention import norm_rope, rope_3d
+from avatar.backbone.attention import rope_3d
+from avatar.backbone.norm_rope import norm_rope
 from avatar.backbone.threads import share
 
 
