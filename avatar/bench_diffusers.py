@@ -1,8 +1,9 @@
 """Our nets beside those of diffusers: `avatar bench --vs diffusers`.
 
 Both have the same random weights, carried over by name, get the same inputs and run turn by turn in one
-process, so that whatever else the machine does falls on both; the best of the repetitions counts. Memory is
-measured in a process of its own for each side. A case prints how far the two results are apart.
+process, so that whatever else the machine does falls on both; the best of the repetitions counts. Of a case
+that takes long there are fewer. Memory is measured in a process of its own for each side. A case prints how
+far the two results are apart.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ FLAT_TARGET = (1.05, 1.0)
 RETURNED = {"MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144"}
 WEIGHT = 0.02  # standard deviation of random weights
 LEARNING_RATE = 1e-4
+ENOUGH = 60.0  # seconds of repetitions after which none begins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +105,8 @@ class Outcome:
 
     name: str
     seconds: dict[str, float]  # by side, best of the repetitions
+    cpu_seconds: dict[str, float]  # the same, of all threads together
+    runs: int  # repetitions
     memory: dict[str, int]  # by side; empty where it was not asked for
     apart: float  # norm of the difference of the results / norm of diffusers' result
     operations: int
@@ -113,6 +117,11 @@ class Outcome:
     def time_ratio(self) -> float:
         """Our time / theirs."""
         return self.seconds["ours"] / self.seconds["diffusers"]
+
+    @property
+    def cpu_ratio(self) -> float:
+        """Our processor time / theirs: with one thread, what other programs do hardly changes it."""
+        return self.cpu_seconds["ours"] / self.cpu_seconds["diffusers"]
 
     @property
     def memory_ratio(self) -> float | None:
@@ -203,17 +212,23 @@ def calls(case: DiTCase | VAECase) -> dict[str, Callable[[], Tensor]]:
 
 
 def training_step(net: nn.Module, predict: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """Prediction, squared error, gradients and a step of AdamW; gives the prediction."""
+    """Prediction, squared error, gradients and a step of AdamW, whose state is there; gives the prediction."""
     net.train().requires_grad_(True)
     optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE)
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+
+    def update() -> None:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
     def step() -> Tensor:
-        optimizer.zero_grad(set_to_none=True)
         found = predict()
         found.float().square().mean().backward()
-        optimizer.step()
+        update()
         return found.detach()
 
+    update()
     return step
 
 
@@ -231,35 +246,45 @@ def compare(name: str, runs: int, rate: float | None = None, memory: bool = True
 
     Args:
         name: of `CASES`.
-        runs: repetitions after a first one that warms up.
+        runs: repetitions after a first one that warms up; fewer, at least one, where they take long.
         rate: operations per second of matrix products; measured between the repetitions when not given.
         memory: also run each side in a process of its own.
     """
     case, target = CASES[name]
     dtype = case.dtype if isinstance(case, DiTCase) else torch.float32
-    best = dict.fromkeys(SIDES, float("inf"))
+    taken: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
+    first: dict[str, Tensor] = {}
     rates = [rate or 0.0]
     with _mode(case):
         sides = calls(case)
-        first = {side: call().float() for side, call in sides.items()}
-        counted = operations(sides["diffusers"])
-        for _ in range(runs):
+        first["ours"] = sides["ours"]().float()
+        counted = operations(lambda: first.update(diffusers=sides["diffusers"]().float()))
+        done, began = 0, time.perf_counter()
+        while done == 0 or (done < runs and time.perf_counter() - began < ENOUGH):
             if rate is None:
                 rates.append(matrix_rate(dtype))
             for side, call in sides.items():
-                began = time.perf_counter()
-                call()
-                best[side] = min(best[side], time.perf_counter() - began)
+                taken[side].append(_timed(call))
+            done += 1
     difference = first["ours"] - first["diffusers"]
     return Outcome(
         name=name,
-        seconds=best,
+        seconds={side: min(wall for wall, _ in taken[side]) for side in SIDES},
+        cpu_seconds={side: min(cpu for _, cpu in taken[side]) for side in SIDES},
+        runs=done,
         memory={side: _memory(name, side) for side in SIDES} if memory and target.memory else {},
         apart=(difference.norm() / first["diffusers"].norm()).item(),
         operations=counted,
         floor=counted / max(rates),
         target=target,
     )
+
+
+def _timed(call: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of one call, and of processor time."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    call()
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def flat_memory(frames: int) -> int:
@@ -302,15 +327,18 @@ def table(found: Sequence[Outcome]) -> Table:
     """One row per case."""
     from rich.table import Table
 
-    columns = ("case", "ours, s", "diffusers, s", "time ratio", "wanted", "ours / floor", "theirs / floor")
+    columns = ("case", "runs", "ours, s", "diffusers, s", "time ratio", "wanted", "CPU time ratio")
+    columns += ("ours / floor", "theirs / floor")
     result = Table(*columns, "ours, MB", "diffusers, MB", "memory ratio", "wanted", "apart")
     for o in found:
         memory = [f"{o.memory[side] / 1e6:.0f}" for side in SIDES] if o.memory else ["", ""]
         result.add_row(
             o.name,
+            str(o.runs),
             *(f"{o.seconds[side]:.3f}" for side in SIDES),
             f"{o.time_ratio:.2f}",
             _wanted(o.target.time),
+            f"{o.cpu_ratio:.2f}",
             *(f"{o.seconds[side] / o.floor:.2f}" for side in SIDES),
             *memory,
             "" if o.memory_ratio is None else f"{o.memory_ratio:.2f}",
@@ -326,7 +354,8 @@ def _wanted(target: tuple[float, float] | None) -> str:
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
     """Figures of a case and its ratios."""
-    return asdict(outcome) | {"time_ratio": outcome.time_ratio, "memory_ratio": outcome.memory_ratio}
+    ratios = ("time_ratio", "cpu_ratio", "memory_ratio")
+    return asdict(outcome) | {name: getattr(outcome, name) for name in ratios}
 
 
 def run(names: Sequence[str], json_out: Path | None = None, runs: int = 5, memory: bool = True) -> None:
