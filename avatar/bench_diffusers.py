@@ -212,7 +212,7 @@ def calls(case: DiTCase | VAECase) -> dict[str, Callable[[], Tensor]]:
 
 
 def training_step(net: nn.Module, predict: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """Prediction, squared error, gradients and a step of AdamW, whose state is there; gives the prediction."""
+    """A call that predicts and makes a step of AdamW, whose state is there; gives the prediction."""
     net.train().requires_grad_(True)
     optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE)
     for parameter in net.parameters():
