@@ -1,9 +1,9 @@
 """Nets larger than memory: a block's weights are there while it runs, those of the next on their way.
 
 On a CPU the weights are views of the mapped file. The system reads their pages when they are touched and may
-drop them again, so nothing is copied; a thread asks for the next block's first pages ahead, not so many that
-they push out those in use. For a GPU they are
-copied through pinned memory on a stream of their own while the block before computes, and dropped after.
+drop them again, so nothing is copied; a thread asks for the pages of the next blocks ahead, not so many that
+they push out those in use. For a GPU they are copied through pinned memory on a stream of their own while the
+block before computes, and dropped after.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 PAGE = mmap.PAGESIZE
-AHEAD = 2**29  # bytes of the next block that are asked for
+AHEAD = 2**29  # bytes of the next blocks that are asked for
 WILL_NEED, COLD = 3, 20  # of madvise(2); cold pages go first when memory is short, and only then
 
 
@@ -59,12 +59,11 @@ class Offload:
             handle.remove()
 
     def _before(self, i: int) -> None:
-        following = (i + 1) % len(self.blocks)
         if self.device.type == "cpu":
-            if self._reader is not None:
-                self._reader.join()
-            self._reader = threading.Thread(target=_advise, args=(self.weights[following], WILL_NEED))
-            self._reader.start()
+            if self._reader is None or not self._reader.is_alive():
+                following = chain(*self.weights[i + 1 :], *self.weights[:i])
+                self._reader = threading.Thread(target=_advise, args=(list(following), WILL_NEED))
+                self._reader.start()
             return
         self._fetch(i)
         there, ready = self.copies[i]
@@ -72,7 +71,7 @@ class Offload:
             torch.cuda.current_stream(self.device).wait_event(ready)
         for parameter, copy in zip(self.weights[i], there, strict=True):
             parameter.data, copy.data = copy.data, parameter.data  # the copy keeps the file's view meanwhile
-        self._fetch(following)
+        self._fetch((i + 1) % len(self.blocks))
 
     def _after(self, i: int) -> None:
         if self.device.type == "cpu":
