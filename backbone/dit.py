@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -159,7 +159,7 @@ class DoubleBlock(nn.Module):
         seen = (attend or attention)(norm_rope(queries), norm_rope(keys), v)
         parts = dict(zip(tokens, seen.split([x.shape[1] for x in tokens.values()], 1), strict=True))
         for s in reversed(tokens):  # the longer stream last: computing again for gradients stops in it
-            m, mlp = modulations[s], self.get_submodule(f"{s}_mlp")
+            m, mlp = modulations[s], cast(MLP, self.get_submodule(f"{s}_mlp"))
             x = m.add_linear(tokens[s], self.get_submodule(f"{s}_attn_proj"), [parts[s]], 0)
             tokens[s] = m.add_linear(x, mlp.fc2, [mlp.inside(m.norm(x, 1))], 1)
         return tokens["img"], tokens.get("txt")

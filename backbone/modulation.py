@@ -54,7 +54,7 @@ class Modulated:
     def add_linear(self, x: Tensor, layer: nn.Linear, parts: Sequence[Tensor], place: int) -> Tensor:
         """x + gate layer(parts joined by channels), (B, N, D)."""
         if len(self.runs) > 1 or not bare(layer, parts[0]):
-            return self.add(x, layer(parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)), place)
+            return self.add(x, layer(parts[0] if len(parts) == 1 else torch.cat(tuple(parts), dim=-1)), place)
         return gated_linear(x, self.runs[0][3 * place + 2], parts, layer.weight, layer.bias)
 
     def _each(self, change: Callable[..., Tensor], *inputs: Tensor) -> Tensor:

@@ -20,7 +20,9 @@ import torch
 from torch import Tensor, nn
 
 PAGE = mmap.PAGESIZE
-AHEAD = 2**29  # bytes of the next blocks that are asked for
+AHEAD = (
+    2**28
+)  # bytes of the next blocks that are asked for: of twice as many some went again before their use
 WILL_NEED, COLD = 3, 20  # of madvise(2); cold pages go first when memory is short, and only then
 
 

@@ -36,6 +36,12 @@ def test_both_sides_compute_the_same(name: str) -> None:
     assert found.memory_ratio is None  # not asked for
 
 
+def test_cases_that_take_long_are_repeated_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compare("dit", runs=3, rate=1e11).runs == 3
+    monkeypatch.setattr(bench_diffusers, "ENOUGH", 0.0)
+    assert compare("dit", runs=3, rate=1e11).runs == 1
+
+
 def test_training_steps_start_from_the_same_prediction() -> None:
     assert compare("train", runs=1, rate=1e11).apart < 0.05  # bfloat16
 
