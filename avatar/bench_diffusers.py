@@ -389,8 +389,11 @@ def run(names: Sequence[str], json_out: Path | None = None, runs: int = 5, memor
             console.print(f"{FLAT}: {amounts}, ratio {ratio:.2f} (wanted {_wanted(FLAT_TARGET)})")
             continue
         found.append(compare(name, runs, memory=memory))
-        ratio = found[-1].time_ratio
-        console.print(f"{name}: time {ratio:.2f} of diffusers', {found[-1].seconds['ours']:.3f} s")
+        last = found[-1]
+        console.print(
+            f"{name}: time {last.time_ratio:.2f} of diffusers', processor time {last.cpu_ratio:.2f}"
+            + (f", memory {last.memory_ratio:.2f}" if last.memory_ratio is not None else "")
+        )
     if found:
         console.print(table(found))
     if json_out:
