@@ -28,6 +28,7 @@ from avatar.errors import UserError
 from avatar.recipes.optimizers import make_optimizer
 from avatar.recipes.run_folder import Figures, RunFolder
 from avatar.recipes.settings import Settings
+from avatar.recipes.trackers import begin_trackers, check_trackers
 from avatar.recipes.validation import Show
 
 PRECISIONS = {torch.float32: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -235,6 +236,7 @@ def train(
     Raises:
         FloatingPointError: the loss is no number; the newest state is from before.
     """
+    check_trackers(settings)
     torch.set_num_threads(settings.threads)
     folder = RunFolder(settings)
     state = folder.resume()
@@ -248,8 +250,7 @@ def train(
         if settings.start and state is None:
             folder.log({"start": str(settings.start), "new": made})
     trainer.accelerator.wait_for_everyone()
-    if settings.trackers:
-        trainer.accelerator.init_trackers("avatar", settings.model_dump(mode="json"))
+    begin_trackers(trainer.accelerator, settings)
     try:
         return _run(trainer, folder, load, probe, show)
     finally:
