@@ -288,7 +288,7 @@ def main(words: list[str]) -> list[float]:
     model = PersonalSpeech(config, net)
     if settings.measured:
         measure(model, mouth, sets["train"], groups["train"], mesh, settings)
-    batch = pieces(sets["train"], settings, context)
+    batch = pieces(sets["train"], settings, context, [clip.weight for clip in groups["train"]])
 
     def loss(trained: nn.Module, given: Batch, _: torch.Generator) -> Losses:
         return {"loss": mouth_error(trained, mouth, eyes, given)}
@@ -342,14 +342,17 @@ def measure(
     mouth.correct(found["curves"], found["points"])
 
 
-def pieces(known: Speaker, settings: AudioAdapterSettings, context: int) -> Callable[[int], Batch]:
-    """Random pieces of clips; a step always gets the same ones."""
+def pieces(
+    known: Speaker, settings: AudioAdapterSettings, context: int, weights: Sequence[float]
+) -> Callable[[int], Batch]:
+    """Random pieces of clips, by their lengths and weights; a step always gets the same ones."""
     lengths = np.array([len(points) for points in known.points])
+    likely = lengths * np.array(weights)
     length = min(settings.piece, int(lengths.min()))
 
     def batch(step: int) -> Batch:
         rng = np.random.default_rng((settings.seed, step))
-        chosen = rng.choice(len(lengths), settings.batch, p=lengths / lengths.sum())
+        chosen = rng.choice(len(lengths), settings.batch, p=likely / likely.sum())
         starts = [int(rng.integers(lengths[clip] - length + 1)) for clip in chosen]
         parts = [known.piece(int(c), start, length, context) for c, start in zip(chosen, starts, strict=True)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

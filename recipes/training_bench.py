@@ -76,7 +76,8 @@ def measure(settings: GeneratorSettings, steps: int) -> dict[str, float]:
         waited = reader.waited
     finally:
         reader.close()
-    alone, loading = [], []
+    alone: list[float] = []
+    loading: list[float] = []
     for step in range(steps):
         with clocks(alone, loading):
             read(step)
