@@ -55,8 +55,8 @@ class Kept:
 
 
 def class_weights(kept: Sequence[Kept]) -> list[float]:
-    """How often each clip is to be drawn, 1 on average over a split, so that every kind of sound in it is heard
-    equally often."""
+    """How often each clip is to be drawn, 1 on average over a split, for every kind of sound in it to be
+    heard equally often."""
     kinds = [(clip.split, leading(clip.record.measures.sounds)) for clip in kept if clip.record.measures]
     count, of_split = Counter(kinds), Counter(split for split, _ in kinds)
     classes = Counter(split for split, _ in count)
