@@ -10,9 +10,12 @@ from PIL import Image
 from small_run import equal, line, line_settings, noisy_fit, points, state
 from torch import nn
 
-from avatar.media import video_info
+from avatar.adapters.adapter_file import Adapter, digest
+from avatar.drivers.speech import WEIGHTS
+from avatar.media import audio_seconds, frame_count, video_info
 from avatar.metrics import Tracks
 from avatar.recipes import validation
+from avatar.recipes.prepared import Footage
 from avatar.recipes.training import train
 
 FPS = 25.0
@@ -92,6 +95,20 @@ def test_a_run_shows_what_its_average_makes_and_goes_on_as_without(tmp_path: Pat
         )
     parts += train(line(), points, noisy_fit, line_settings(tmp_path / "cut", show_every=5), show=show)
     assert parts == whole and equal(state(tmp_path / "cut"), state(out))
+
+
+@pytest.mark.slow
+def test_a_clip_is_driven_by_its_first_frame_and_its_sound(
+    talking: Path, speech: Path, tmp_path: Path
+) -> None:
+    """The clip was made by the same nets, so that lips and sound go as in it."""
+    clip = Footage("talk", talking, speech, "validation")
+    nothing = Adapter("audio", {"speech": digest(WEIGHTS)}, 1.0, {})
+    found = validation.drive_clips([clip], nothing, tmp_path)
+    info = video_info(tmp_path / "talk.mp4")
+    assert info.has_audio and info.frames == frame_count(audio_seconds(speech), Fraction(25))
+    assert found["shown_aperture_r"] > 0.7 and found["shown_closure"] > 0.7 and found["shown_opening"] > 0.7
+    assert found["shown_sync_r"] > 0.4 and abs(found["shown_sync_lag"]) <= 2
 
 
 def test_nothing_is_shown_unless_asked_for(tmp_path: Path) -> None:
