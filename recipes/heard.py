@@ -71,8 +71,8 @@ def hear(pieces: Iterable[Array]) -> Heard:
     probability = speech_probability(listening(measured(), spectrum))
     middles = (np.arange(len(levels)) + 0.5) * HOP / STEP - 0.5
     speech = np.interp(middles, np.arange(len(probability)), probability) if len(probability) else np.zeros(0)
-    level, speech = np.array(levels, np.float32), speech.astype(np.float32)
-    return Heard(level, speech, tag(level < SILENT, speech, *tones(spectrum.finish())))
+    level, spoken = np.array(levels, np.float32), speech.astype(np.float32)
+    return Heard(level, spoken, tag(level < SILENT, spoken, *tones(spectrum.finish())))
 
 
 def consistency(speed: Array, heard: Heard) -> float | None:
