@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +35,7 @@ class Adapter:
     """An adapter file.
 
     Attributes:
-        kind: what it adapts: "audio".
+        kind: what it adapts: "audio", "pose", "expression", several with "+" between them, or "text".
         base: the digest of the weights file of each net that it changes.
         scale: alpha / rank, of all products of factors.
         tensors: see the module's description.
@@ -81,20 +81,29 @@ class Adapter:
         """The tensors for a net, without its name."""
         return {name.partition(".")[2]: t for name, t in self.tensors.items() if name.startswith(f"{net}.")}
 
-    def add(self, nets: Mapping[str, nn.Module], folder: Path, strength: float = 1.0) -> None:
+    def add(
+        self,
+        nets: Mapping[str, nn.Module],
+        folder: Path,
+        strength: float = 1.0,
+        elsewhere: Container[str] = (),
+    ) -> None:
         """Change nets in place.
 
         Args:
             nets: by the names of their weights files in `folder`; more than needed may be given.
+            elsewhere: nets that are loaded at another place; only their weights are looked at.
 
         Raises:
             ValueError: a net is not there, was loaded from other weights, or has other layers.
         """
         for name, expected in self.base.items():
-            if name not in nets:
+            if name not in nets and name not in elsewhere:
                 raise ValueError(f"changes the net {name}, which is not there")
             if digest(folder / f"{name}.safetensors") != expected:
                 raise ValueError(f"was made for other weights of {name}; fine-tune it again")
+            if name not in nets:
+                continue
             net = nets[name]
             if isinstance(net, SpeechToCurves) and net.style is None:
                 net.style = Style().to(net.mean.device)
@@ -129,12 +138,15 @@ def digest(path: Path) -> str:
 
 
 def add_adapters(
-    given: Iterable[tuple[str | Path, float]], nets: Mapping[str, nn.Module], folder: Path
+    given: Iterable[tuple[str | Path, float]],
+    nets: Mapping[str, nn.Module],
+    folder: Path,
+    elsewhere: Container[str] = (),
 ) -> None:
     """Add adapters, each times its strength, to nets in place.
 
     Args:
-        nets: by the names of their weights files in `folder`.
+        nets, elsewhere: by the names of their weights files in `folder`, see `Adapter.add`.
 
     Raises:
         UserError: a file that is none, or does not fit.
@@ -142,6 +154,6 @@ def add_adapters(
     for path, strength in given:
         adapter = Adapter.load(Path(path))
         try:
-            adapter.add(nets, folder, strength)
+            adapter.add(nets, folder, strength, elsewhere)
         except ValueError as error:
             raise UserError(f"--adapter {path}: {error}") from error

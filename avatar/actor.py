@@ -112,6 +112,7 @@ class Actor:
             negative=options.negative_prompt,
             guidance=options.prompt_guidance,
             seed=options.seed,
+            adapters=self.renderer.nets.adapters,
         )
 
     def __iter__(self) -> Iterator[Frame]:

@@ -80,10 +80,11 @@ class Animator:
             mouth=MouthModel.load(),
             window=PRESETS[preset].window,
             device=where,
+            adapters=(given := tuple(adapters)),
         )
         speech = SpeechDriver.from_pretrained(None, whisper or BUNDLED, str(where))
         every = {"generator": nets.generator, "decoder": nets.decoder, "speech": speech.net}
-        add_adapters(adapters, every, folder)
+        add_adapters(given, every, folder, elsewhere=("prompt",))
         return cls(nets, speech)
 
     def session(

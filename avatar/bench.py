@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from avatar import media
 from avatar.backbone.decode import ReferenceDecoder
@@ -76,8 +76,17 @@ def _attention_operations(query: Any, key: Any, value: Any, *_: Any, out_shape: 
     return int(sdpa_flop_count(query, key, value))
 
 
-# The kernel that attention runs through on a CPU, which the counter of torch does not know.
-UNCOUNTED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_operations}
+def _attention_gradient_operations(
+    gradient: Any, query: Any, key: Any, value: Any, *_: Any, out_shape: Any = None, **__: Any
+) -> int:
+    return int(sdpa_backward_flop_count(gradient, query, key, value))
+
+
+# The kernels that attention runs through on a CPU, which the counter of torch does not know.
+UNCOUNTED = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_operations,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_gradient_operations,
+}
 
 
 def operations(call: Callable[[], object]) -> int:

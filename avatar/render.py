@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -63,7 +64,11 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Nets:
-    """The loaded nets of a preset."""
+    """The loaded nets of a preset.
+
+    Attributes:
+        adapters: files and strengths for the net of prompts, which is loaded only when it is needed.
+    """
 
     vae: CausalVAE
     generator: Generator
@@ -72,6 +77,7 @@ class Nets:
     mouth: MouthModel
     window: int | None
     device: torch.device
+    adapters: tuple[tuple[str | Path, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

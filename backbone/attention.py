@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avatar.backbone import rows
+from avatar.backbone.precision import tracked
 
 Grid = tuple[int, int, int]
 """Tokens in (time, height, width); time is outermost in the token order."""
@@ -19,6 +20,8 @@ Rotation = Tensor
 """cos + i sin of the angle of each pair of channels, complex (N, D / 2)."""
 
 EPS = 1e-6
+# Pairs of a head up to which plain products are trained with: torch's own gradient is slow there.
+FEW = 1 << 18
 
 
 def attention(
@@ -40,10 +43,14 @@ def attention(
 
 
 def kernel(q: Tensor, k: Tensor, mask: Tensor | None = None) -> str:
-    """Which implementation `attention` runs through: `flash-attn`, `rows` or `sdpa`, by what is there."""
+    """Which implementation `attention` runs through: `flash-attn`, `rows`, `products` or `sdpa`, by what is
+    there and whether a gradient will be asked for."""
     if mask is None and q.device.type == "cuda" and q.dtype in (torch.bfloat16, torch.float16):
         return "flash-attn" if find_spec("flash_attn") else "sdpa"
-    return "rows" if mask is None and rows.suits(q, k) else "sdpa"
+    if mask is None and rows.suits(q, k):
+        return "rows"
+    few = q.device.type == "cpu" and q.shape[1] * k.shape[1] <= FEW
+    return "products" if mask is None and few and tracked(q, k) else "sdpa"
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -55,6 +62,9 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     if chosen == "rows":
         return rows.row_attention(q, k, v)
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    if chosen == "products":
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        return (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
 
 

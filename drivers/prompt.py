@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from avatar.adapters.adapter_file import add_adapters
 from avatar.backbone import flow
 from avatar.backbone.checkpoint import load
 from avatar.drivers.added_motion import AddedMotion
@@ -46,6 +47,7 @@ from avatar.errors import UserError
 Array = NDArray[np.float32]
 
 SHIPPED = Path(str(files("avatar").joinpath("weights/mini/prompt.safetensors")))
+OTHERS = ("generator", "decoder", "speech")  # nets that an adapter may change beside this one
 STEPS = 8  # of the sampler
 SHIFT = 4.0  # of its times towards the noise, where it is decided what is done and to which side
 GUIDANCE = 1.25
@@ -111,14 +113,23 @@ class Prompt:
         return replace(self, face=number)
 
     def signal(
-        self, frames: int, fps: Fraction, *, negative: str, guidance: float, seed: int
+        self,
+        frames: int,
+        fps: Fraction,
+        *,
+        negative: str,
+        guidance: float,
+        seed: int,
+        adapters: tuple[tuple[str | Path, float], ...] = (),
     ) -> PromptSignal:
-        """Its motion by the shipped net, arguments as in `PromptDriver`.
+        """Its motion by the shipped net with adapters, arguments as in `PromptDriver`.
 
         Raises:
             UserError: the packages of `avatar-toolkit[text]` are missing, or as `PromptDriver`.
         """
-        made = _shipped()(self.words, frames=frames, fps=fps, negative=negative, guidance=guidance, seed=seed)
+        made = _shipped(adapters)(
+            self.words, frames=frames, fps=fps, negative=negative, guidance=guidance, seed=seed
+        )
         return replace(made, mask=self.mask, face=self.face).scaled(self.level)
 
 
@@ -243,8 +254,10 @@ def _window(
 
 
 @cache
-def _shipped() -> PromptDriver:
-    return PromptDriver.from_pretrained()
+def _shipped(adapters: tuple[tuple[str | Path, float], ...]) -> PromptDriver:
+    driver = PromptDriver.from_pretrained()
+    add_adapters(adapters, {"prompt": driver.net}, SHIPPED.parent, elsewhere=OTHERS)
+    return driver
 
 
 def read_prompt(given: str | Path) -> Prompt | PromptSignal:

@@ -44,6 +44,7 @@ from avatar.recipes.prepared import Footage, read_index
 from avatar.recipes.settings import Settings, read_settings, run
 from avatar.recipes.shards import write
 from avatar.recipes.training import Batch, Losses, train
+from avatar.recipes.validation import drive_clips
 from avatar.voice import ARTICULATION
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class AudioAdapterSettings(Settings):
     rank: PositiveInt
     alpha: float
     whisper: str
+    shown: PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,8 +275,7 @@ def main(words: list[str]) -> list[float]:
     groups = {s: [c for c in clips if c.split == s] for s in ("train", "validation")}
     if not groups["train"]:
         raise UserError(f"data={settings.data}: no clip of the split train has sound")
-    base = settings.start or WEIGHTS
-    net = load(SpeechToCurves, base)
+    net = load(SpeechToCurves, WEIGHTS)
     whisper = WhisperFeatures.from_pretrained(settings.whisper, net.config.layers)
     folder = settings.out / "signals"
     read = {split: [read_signals(clip, whisper, folder) for clip in own] for split, own in groups.items()}
@@ -287,7 +288,7 @@ def main(words: list[str]) -> list[float]:
     model = PersonalSpeech(config, net)
     if settings.measured:
         measure(model, mouth, sets["train"], groups["train"], mesh, settings)
-    batch = pieces(sets["train"], settings, context)
+    batch = pieces(sets["train"], settings, context, [clip.weight for clip in groups["train"]])
 
     def loss(trained: nn.Module, given: Batch, _: torch.Generator) -> Losses:
         return {"loss": mouth_error(trained, mouth, eyes, given)}
@@ -299,13 +300,23 @@ def main(words: list[str]) -> list[float]:
         errors = [mouth_error(trained, mouth, eyes, one).item() for one in whole]
         return {"validation": round(float(np.average(errors, weights=lengths)), 5)}
 
-    losses = train(model, batch, loss, settings, probe if groups["validation"] else None)
+    pairs = zip(groups["validation"], read["validation"], strict=True)
+    begin = [clip for clip, own in pairs if own["landmarks"][0].isfinite().all()]  # with a face to drive
+
+    def show(trained: nn.Module, place: Path) -> dict[str, float]:
+        return drive_clips(begin[: settings.shown], adapter(trained, settings), place)  # type: ignore[arg-type]
+
+    losses = train(model, batch, loss, settings, probe if groups["validation"] else None, show)
     trained = PersonalSpeech(config)
     trained.load_state_dict(load_file(settings.out / "model.safetensors"))
-    tensors = {f"speech.{name}": value for name, value in lora_tensors(trained.net).items()}
-    scale = settings.alpha / settings.rank
-    Adapter("audio", {"speech": digest(base)}, scale, tensors).save(settings.out / FILE)
+    adapter(trained, settings).save(settings.out / FILE)
     return losses
+
+
+def adapter(trained: PersonalSpeech, settings: AudioAdapterSettings) -> Adapter:
+    """What was trained, as a file of it is."""
+    tensors = {f"speech.{name}": value for name, value in lora_tensors(trained.net).items()}
+    return Adapter("audio", {"speech": digest(WEIGHTS)}, settings.alpha / settings.rank, tensors)
 
 
 def measure(
@@ -331,14 +342,17 @@ def measure(
     mouth.correct(found["curves"], found["points"])
 
 
-def pieces(known: Speaker, settings: AudioAdapterSettings, context: int) -> Callable[[int], Batch]:
-    """Random pieces of clips; a step always gets the same ones."""
+def pieces(
+    known: Speaker, settings: AudioAdapterSettings, context: int, weights: Sequence[float]
+) -> Callable[[int], Batch]:
+    """Random pieces of clips, by their lengths and weights; a step always gets the same ones."""
     lengths = np.array([len(points) for points in known.points])
+    likely = lengths * np.array(weights)
     length = min(settings.piece, int(lengths.min()))
 
     def batch(step: int) -> Batch:
         rng = np.random.default_rng((settings.seed, step))
-        chosen = rng.choice(len(lengths), settings.batch, p=lengths / lengths.sum())
+        chosen = rng.choice(len(lengths), settings.batch, p=likely / likely.sum())
         starts = [int(rng.integers(lengths[clip] - length + 1)) for clip in chosen]
         parts = [known.piece(int(c), start, length, context) for c, start in zip(chosen, starts, strict=True)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -71,6 +71,14 @@ def face_motion(points: Points) -> NDArray[np.float32]:
     return np.concatenate([aperture[:, None], place], 1).astype(np.float32)
 
 
+def landmark_speed(points: Points) -> NDArray[np.float32]:
+    """How far the landmarks (T, 478, 3) are from where they were a frame before, on average, (T,), in face
+    heights."""
+    height = float(np.median([Face(p).height for p in points]))
+    steps = np.linalg.norm(np.diff(points[..., :2], axis=0), axis=-1).mean(1) / height
+    return np.concatenate([steps[:1], steps]).astype(np.float32)
+
+
 def sharp_start(variances: Sequence[float]) -> int:
     """The first frame that is about as sharp as the sharpest, by Laplacian variances of the first second."""
     if not variances:

@@ -26,7 +26,7 @@ from avatar.presets import PRESETS
 from avatar.recipes.generator import conditions, unheard
 from avatar.recipes.settings import Settings, read_settings, run
 from avatar.recipes.shards import seeds
-from avatar.recipes.sitters import response_probe
+from avatar.recipes.sitters import SitterProbe
 from avatar.recipes.training import Batch, Losses, train
 
 CELL = 8  # px of a latent cell
@@ -217,14 +217,17 @@ def main(words: list[str]) -> list[float]:
     read, task = FrameReader(settings), Task(settings)
     tests = [read.read([seed], np.random.default_rng(0)) for seed in read.held_out]
 
-    respond = response_probe(settings.probe_people, preset, task.vae, task.generator)
+    people = SitterProbe(settings.probe_people, preset, task.vae, task.generator)
 
     def probe(net: nn.Module) -> dict[str, float]:
         found = [task(net, batch, torch.Generator().manual_seed(0)) for batch in tests]
         means = {k: float(np.mean([f[k].item() for f in found])) for k in found[0] if k != "loss"}
-        return {f"held_out_{k}": value for k, value in means.items()} | respond(decoder=net)
+        return {f"held_out_{k}": value for k, value in means.items()} | people.respond(decoder=net)
 
-    return train(ReferenceDecoder(preset.decoder), read, task, settings, probe)
+    def show(net: nn.Module, place: Path) -> dict[str, float]:
+        return people.show(place, decoder=net)
+
+    return train(ReferenceDecoder(preset.decoder), read, task, settings, probe, show)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 STAGES = 5
 ASIDE = 50.0  # degrees, median turn of a head at most
@@ -32,6 +33,8 @@ class Measures:
         silence: share of frames that are silent; 1 without sound.
         sync: best correlation of mouth and sound, where somebody speaks.
         lag: by how many frames the mouth is late then.
+        consistency: how motion goes with onsets of sound, see `avatar.recipes.heard.consistency`.
+        sounds: share of the frames of every tag of `avatar.recipes.sound_tags`.
     """
 
     seconds: float
@@ -46,6 +49,8 @@ class Measures:
     silence: float
     sync: float | None
     lag: int | None
+    consistency: float | None
+    sounds: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ class Reason:
 
 def judge(measures: Measures, skip: Collection[str] = (), stage: int = 1) -> list[Reason]:
     """Every filter of a set that a clip fails; those in `skip` are not asked."""
-    figures: Mapping[str, float | None] = asdict(measures)
+    figures: Mapping[str, Any] = asdict(measures)
     reasons = []
     for limit in LIMITS:
         value = figures[limit.figure]

@@ -27,7 +27,7 @@ from avatar.model import Conditions, Generator, Strengths
 from avatar.presets import PRESETS
 from avatar.recipes.settings import Settings, read_settings, run
 from avatar.recipes.shards import seeds
-from avatar.recipes.sitters import response_probe
+from avatar.recipes.sitters import SitterProbe
 from avatar.recipes.training import Batch, Losses, train
 
 
@@ -120,16 +120,16 @@ def share(error: Tensor, still: Tensor, where: Tensor) -> Tensor:
     return (error * where).sum() / (still * where).sum().clamp(min=1e-6)
 
 
-def main(words: list[str]) -> list[float]:
-    """Train with the settings of generator.yaml changed by `words`; returns the losses."""
-    settings = read_settings(GeneratorSettings, __file__, words)
-    torch.manual_seed(settings.seed)
-    preset = PRESETS[settings.preset]
-    model = Generator(preset.generator)
-    read = LatentReader(settings)
+class Task:
+    """The loss of redrawing a driven reference, and what the log says of clips that are held out."""
 
-    def loss(net: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
-        clean = batch["clean"]
+    def __init__(self, settings: GeneratorSettings, test: Batch) -> None:
+        self.settings, self.test = settings, test
+        self.still = (test["driven"] - test["clean"]).square()
+        self.hole = test["hole"].mean(1, keepdim=True)
+
+    def __call__(self, net: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
+        settings, clean = self.settings, batch["clean"]
         time = flow.training_times(len(clean), generator, zero_share=settings.zero_share)
         noise = torch.randn(clean.shape, generator=generator)
         drop = unheard(batch, settings.audio_dropout, generator)
@@ -151,44 +151,55 @@ def main(words: list[str]) -> list[float]:
             "zero_hole": share(error, still, at_zero * hole),
         }
 
-    test = read.read(read.held_out)
-    respond = response_probe(settings.probe_people, preset, load(CausalVAE, settings.vae))
-
-    still = (test["driven"] - test["clean"]).square()
-    hole = test["hole"].mean(1, keepdim=True)
-    everywhere = torch.ones_like(hole)
-
-    def held_out(net: nn.Module, strengths: Strengths, known: Tensor | None = None) -> Tensor:
-        """Squared error of one step from noise."""
+    def error(self, net: nn.Module, strengths: Strengths, known: Tensor | None = None) -> Tensor:
+        """Squared error of one step from noise on the held-out clips."""
         parts = []
-        for i in range(0, settings.held_out, settings.batch):
-            rows = slice(i, i + settings.batch)
-            part = {key: value[rows] for key, value in test.items()}
+        for i in range(0, len(self.hole), self.settings.batch):
+            rows = slice(i, i + self.settings.batch)
+            part = {key: value[rows] for key, value in self.test.items()}
             noise = torch.randn(part["clean"].shape, generator=torch.Generator().manual_seed(i))
             given = conditions(part, None if known is None else known[rows])
             own = Strengths(*(s[rows] if isinstance(s, Tensor) else s for s in strengths))
             parts.append(net(noise, torch.zeros(len(noise)), given, own, unheard(part)).float())
-        return (torch.cat(parts) - test["clean"]).square()
+        return (torch.cat(parts) - self.test["clean"]).square()
+
+    def probe(self, net: nn.Module) -> dict[str, float]:
+        """Errors without, with one and with all of the signals, and next to frames that are known."""
+        seen, ends = self.test["seen"], torch.zeros(len(self.hole), self.hole.shape[2])
+        ends[:, [0, -1]] = 1
+        everywhere = torch.ones_like(self.hole)
+        error = self.error(net, Strengths(expression=0.0, pose=0.0))
+        found = {
+            "held_out": share(error, self.still, everywhere),
+            "held_out_hole": share(error, self.still, self.hole),
+            "held_out_pose": share(self.error(net, Strengths(expression=0.0)), self.still, everywhere),
+            "held_out_expression": share(self.error(net, Strengths(1.0, seen, 0.0)), self.still, everywhere),
+            "held_out_all": share(self.error(net, Strengths(1.0, seen)), self.still, everywhere),
+        }
+        error = self.error(net, Strengths(expression=0.0, pose=0.0), ends)
+        within = 1 - ends[:, None, :, None, None]
+        found["held_out_between"] = share(error, self.still, within * everywhere)
+        found["held_out_known"] = share(error, self.still, (1 - within) * everywhere)
+        return {name: value.item() for name, value in found.items()}
+
+
+def main(words: list[str]) -> list[float]:
+    """Train with the settings of generator.yaml changed by `words`; returns the losses."""
+    settings = read_settings(GeneratorSettings, __file__, words)
+    torch.manual_seed(settings.seed)
+    preset = PRESETS[settings.preset]
+    model = Generator(preset.generator)
+    read = LatentReader(settings)
+    task = Task(settings, read.read(read.held_out))
+    people = SitterProbe(settings.probe_people, preset, load(CausalVAE, settings.vae))
 
     def probe(net: nn.Module) -> dict[str, float]:
-        """Errors without, with one and with all of the signals, and next to frames that are known."""
-        seen, ends = test["seen"], torch.zeros(settings.held_out, test["clean"].shape[2])
-        ends[:, [0, -1]] = 1
-        error = held_out(net, Strengths(expression=0.0, pose=0.0))
-        found = {
-            "held_out": share(error, still, everywhere),
-            "held_out_hole": share(error, still, hole),
-            "held_out_pose": share(held_out(net, Strengths(expression=0.0)), still, everywhere),
-            "held_out_expression": share(held_out(net, Strengths(1.0, seen, 0.0)), still, everywhere),
-            "held_out_all": share(held_out(net, Strengths(1.0, seen)), still, everywhere),
-        }
-        error = held_out(net, Strengths(expression=0.0, pose=0.0), ends)
-        within = 1 - ends[:, None, :, None, None]
-        found["held_out_between"] = share(error, still, within * everywhere)
-        found["held_out_known"] = share(error, still, (1 - within) * everywhere)
-        return {name: value.item() for name, value in found.items()} | respond(generator=net)
+        return task.probe(net) | people.respond(generator=net)
 
-    return train(model, read, loss, settings, probe)
+    def show(net: nn.Module, place: Path) -> dict[str, float]:
+        return people.show(place, generator=net)
+
+    return train(model, read, task, settings, probe, show)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from avatar.drivers.ducking import SPEAKS, STEP, speech_probability
 from avatar.media import RATE
 from avatar.metrics import lagged_correlation
 from avatar.recipes.shots import FPS
+from avatar.recipes.sound_tags import Spectrum, listening, tag, tones
 
 Array = NDArray[np.float32]
 
@@ -27,17 +28,19 @@ LEAST_SPEECH = 25  # frames of speech, fewer say nothing of the mouth
 
 @dataclass(frozen=True)
 class Heard:
-    """Loudness (T,), dB of full scale, and probability of speech (T,)."""
+    """Loudness (T,), dB of full scale, probability of speech (T,), and number of the tag of
+    `avatar.recipes.sound_tags` (T,)."""
 
     level: Array
     speech: Array
+    tags: NDArray[np.int8]
 
     def part(self, first: int, count: int) -> Heard:
         """The frames of a clip; beyond the end of the sound it is silent."""
         missing = max(0, first + count - len(self.level))
         level = np.pad(self.level[first : first + count], (0, missing), constant_values=FLOOR)
-        speech = np.pad(self.speech[first : first + count], (0, missing))
-        return Heard(level[-count:], speech[-count:])
+        speech, tags = (np.pad(x[first : first + count], (0, missing)) for x in (self.speech, self.tags))
+        return Heard(level[-count:], speech[-count:], tags[-count:])
 
     @property
     def silence(self) -> float:
@@ -64,10 +67,24 @@ def hear(pieces: Iterable[Array]) -> Heard:
             held = held[whole:]
             yield piece
 
-    probability = speech_probability(measured())
+    spectrum = Spectrum()
+    probability = speech_probability(listening(measured(), spectrum))
     middles = (np.arange(len(levels)) + 0.5) * HOP / STEP - 0.5
     speech = np.interp(middles, np.arange(len(probability)), probability) if len(probability) else np.zeros(0)
-    return Heard(np.array(levels, np.float32), speech.astype(np.float32))
+    level, spoken = np.array(levels, np.float32), speech.astype(np.float32)
+    return Heard(level, spoken, tag(level < SILENT, spoken, *tones(spectrum.finish())))
+
+
+def consistency(speed: Array, heard: Heard) -> float | None:
+    """How what is seen goes with what is heard: best Pearson r within 10 frames of the picture's motion (T,)
+    and the strength of onsets, the rise of the level, both smoothed over 3 frames. None where nothing is
+    heard, or nothing moves."""
+    level = np.maximum(heard.level, SILENT)
+    onsets = np.diff(level, prepend=level[:1]).clip(min=0)
+    if not onsets.any() or not speed.any():
+        return None
+    kernel = np.ones(SMOOTHED) / SMOOTHED
+    return lagged_correlation(np.convolve(speed, kernel, "same"), np.convolve(onsets, kernel, "same"))[0]
 
 
 def lip_sync(aperture: Array, heard: Heard) -> tuple[float, int] | None:

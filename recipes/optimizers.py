@@ -21,7 +21,7 @@ def make_optimizer(settings: Settings, trained: list[nn.Parameter]) -> torch.opt
     """
     rates = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay, "betas": BETAS}
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(trained, **rates)  # type: ignore[arg-type]
+        return torch.optim.AdamW(trained, **rates, fused=True)  # type: ignore[arg-type]
     if find_spec("bitsandbytes") and torch.cuda.is_available():
         from bitsandbytes.optim import AdamW8bit as OnDevice
 

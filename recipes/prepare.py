@@ -32,8 +32,9 @@ from avatar.recipes.clip_file import OutputError, write_clip
 from avatar.recipes.filters import NAMES
 from avatar.recipes.records import VERSION, Part, Reading, Record, parts, read_part, write_text
 from avatar.recipes.report_page import write_report
-from avatar.recipes.selection import Dropped, Kept, Rules, Selection, select
+from avatar.recipes.selection import Dropped, Kept, Rules, Selection, class_weights, select
 from avatar.recipes.shots import FPS, load_transnet
+from avatar.recipes.sound_tags import leading
 from avatar.recipes.spread import spread
 from avatar.run import bar
 
@@ -252,7 +253,8 @@ def _write(record: Record, paths: Mapping[str, Path], clips: Path, size: int) ->
 def _write_lists(
     chosen: Selection, unreadable: Sequence[Unreadable], sources: Mapping[str, str], out: Path
 ) -> None:
-    index = [_entry(clip, sources) for clip in chosen.kept]
+    weights = class_weights(chosen.kept)
+    index = [_entry(clip, weight, sources) for clip, weight in zip(chosen.kept, weights, strict=True)]
     dropped: list[dict[str, object]] = [_left_out(drop, sources) for drop in chosen.dropped]
     dropped += [
         {"source": file.source, "reasons": [{"filter": "unreadable", "says": file.says}]}
@@ -271,7 +273,7 @@ def _where(record: Record, sources: Mapping[str, str]) -> dict[str, object]:
     }
 
 
-def _entry(clip: Kept, sources: Mapping[str, str]) -> dict[str, object]:
+def _entry(clip: Kept, weight: float, sources: Mapping[str, str]) -> dict[str, object]:
     record = clip.record
     assert record.measures is not None
     return {
@@ -283,6 +285,8 @@ def _entry(clip: Kept, sources: Mapping[str, str]) -> dict[str, object]:
         "sound": record.sound,
         "crop": record.crop,
         "stage": clip.stage,
+        "kind": leading(record.measures.sounds),
+        "weight": round(weight, 4),
         "caption": record.caption,
         "measures": asdict(record.measures),
     }

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import typer
@@ -22,7 +22,7 @@ from safetensors.numpy import load_file
 
 from avatar import ffmpeg
 from avatar.errors import UserError
-from avatar.measure import usage
+from avatar.measure import AVATAR, usage
 
 SHOT = 8  # s
 RATE = 30  # frames a second
@@ -59,31 +59,57 @@ def make_footage(clips: Path, out: Path, minutes: float) -> float:
     return float(shots * SHOT)
 
 
+class Taken(NamedTuple):
+    """What it took to prepare a video; seconds and bytes.
+
+    Attributes:
+        processor: CPU time of all processes.
+        memory: peaks of the command and of all processes that it started, together.
+    """
+
+    seconds: float
+    wall: float
+    processor: float
+    memory: int
+
+
+def measured(clips: Path, minutes: float, jobs: int, options: list[str], folder: Path) -> Taken:
+    """Make a video and prepare it."""
+    footage = folder / "footage"
+    footage.mkdir(parents=True, exist_ok=True)
+    seconds = make_footage(clips, footage / "made.mp4", minutes)
+    shutil.rmtree(folder / "data", ignore_errors=True)
+    command = [*AVATAR, "prepare", str(footage), "--out", str(folder / "data")]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    taken = usage([*command, "--jobs", str(jobs), "--quiet", *options])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Taken(seconds, taken.wall, busy, taken.memory + taken.children)
+
+
 def main(
     clips: Annotated[Path, typer.Option(help="clips of the factory")],
     minutes: Annotated[float, typer.Option(help="length of the footage")] = 5.0,
     jobs: Annotated[int, typer.Option(help="processes")] = 2,
     options: Annotated[str, typer.Option(help="further options of avatar prepare")] = "",
+    twice: Annotated[bool, typer.Option("--twice", help="also footage of twice the length")] = False,
     out: Annotated[Path | None, typer.Option(help="folder to keep footage and set in")] = None,
 ) -> None:
-    """Print speed over real time, and peak memory."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = out or Path(temporary)
-        footage = folder / "footage"
-        footage.mkdir(parents=True, exist_ok=True)
-        seconds = make_footage(clips, footage / "made.mp4", minutes)
-        shutil.rmtree(folder / "data", ignore_errors=True)
-        command = [sys.executable, "-m", "avatar", "prepare", str(footage), "--out", str(folder / "data")]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        taken = usage([*command, "--jobs", str(jobs), "--quiet", *options.split()])
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    own, children = taken.memory / 2**20, taken.children / 2**20
-    print(
-        f"{seconds:.0f} s of {SIZE[0]} x {SIZE[1]} video, {jobs} jobs: {taken.wall:.0f} s,"
-        f" {seconds / taken.wall:.2f} x real time ({busy:.0f} s of CPU time);"
-        f" peak memory {own:.0f} MiB, and {children:.0f} MiB of all processes that it started"
-    )
+    """Print speed over real time, and peak memory; with --twice, how that grows with the length."""
+    found: list[Taken] = []
+    for times in (1, 2) if twice else (1,):
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = out or Path(temporary)
+            taken = measured(clips, times * minutes, jobs, options.split(), folder)
+        print(
+            f"{taken.seconds:.0f} s of {SIZE[0]} x {SIZE[1]} video, {jobs} jobs: {taken.wall:.0f} s,"
+            f" {taken.seconds / taken.wall:.2f} x real time ({taken.processor:.0f} s of CPU time);"
+            f" peak memory {taken.memory / 2**20:.0f} MiB of all processes",
+            flush=True,
+        )
+        found.append(taken)
+    if twice:
+        print(f"twice the footage: {found[1].memory / found[0].memory:.3f} times the memory")
 
 
 if __name__ == "__main__":

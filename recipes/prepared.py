@@ -25,12 +25,14 @@ class Footage:
         video: the mp4.
         sound: the wav, None where it is silent.
         split: "train" or "validation".
+        weight: how often it is to be drawn beside the others, so that all kinds of sound are heard alike.
     """
 
     id: str
     video: Path
     sound: Path | None
     split: str
+    weight: float = 1.0
 
 
 def read_index(folder: Path) -> list[Footage]:
@@ -43,13 +45,16 @@ def read_index(folder: Path) -> list[Footage]:
     if not index.exists():
         raise UserError(f"data={folder}: has no index.json; `avatar prepare FOOTAGE --out {folder}` does")
     try:
-        entries = [(str(entry["id"]), str(entry["split"])) for entry in json.loads(index.read_text("utf8"))]
+        entries = [
+            (str(entry["id"]), str(entry["split"]), float(entry.get("weight", 1)))
+            for entry in json.loads(index.read_text("utf8"))
+        ]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{index}: not an index of clips ({error}); prepare the footage again") from error
     found = []
-    for name, split in entries:
+    for name, split, weight in entries:
         video, sound = folder / "clips" / f"{name}.mp4", folder / "clips" / f"{name}.wav"
         if not video.exists():
             raise UserError(f"{video}: the index names it, but it is not there; prepare the footage again")
-        found.append(Footage(name, video, sound if sound.exists() else None, split))
+        found.append(Footage(name, video, sound if sound.exists() else None, split, weight))
     return found

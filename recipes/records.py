@@ -25,6 +25,7 @@ from avatar.recipes.caption import describe
 from avatar.recipes.clip_figures import (
     describe_face,
     face_motion,
+    landmark_speed,
     outside,
     sharpness,
     steady_crop,
@@ -33,15 +34,16 @@ from avatar.recipes.clip_figures import (
 from avatar.recipes.clip_file import Footage, OutputError, probe, read_small, read_sound, still
 from avatar.recipes.duplicates import picture_vector
 from avatar.recipes.filters import Measures
-from avatar.recipes.heard import Heard, hear, lip_sync
+from avatar.recipes.heard import Heard, consistency, hear, lip_sync
 from avatar.recipes.shots import FPS, ContentDetector, Detector, load_transnet, split_shots
+from avatar.recipes.sound_tags import shares
 from avatar.recipes.tracks import NOBODY, Followers, Piece, reduced
 
 Pixels = NDArray[np.uint8]
 Points = NDArray[np.float32]
 
 PART = 120 * FPS  # frames that are read at once: what processes share, and what a killed run repeats at most
-VERSION = 1  # of the records; another one is measured anew
+VERSION = 2  # of the records; another one is measured anew
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +231,8 @@ class PieceReader:
             silence=1.0 if heard is None else heard.silence,
             sync=None if sync is None else sync[0],
             lag=None if sync is None else sync[1],
+            consistency=None if heard is None else consistency(landmark_speed(points), heard),
+            sounds=shares(np.zeros(count, np.int8) if heard is None else heard.tags),
         )
         caption = describe(
             stills[0],

@@ -7,7 +7,8 @@
     model.safetensors    averaged weights of the newest state
     best.safetensors     averaged weights with the lowest watched figure, where one is watched
     losses.png           the figures of the log
-    sheet.png            contact sheet, of recipes that make pictures
+    validation/          videos of what the averaged weights make, step-N-NAME.mp4, of recipes that show some
+    sheet.png            frames of the newest of them
 
 Every file appears whole or not at all, so a run may be killed at any moment.
 """
@@ -19,14 +20,13 @@ import json
 import logging
 import os
 import platform
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from avatar.recipes.settings import Settings
 from avatar.version import __version__
@@ -35,7 +35,8 @@ logger = logging.getLogger(__name__)
 
 PACKAGES = ("torch", "numpy", "accelerate", "peft", "safetensors")
 HEAD = 65_536  # bytes of each file of the data that count in its digest, beside its name and size
-FREE = {"minutes", "save_minutes", "save_steps", "log_every", "keep", "threads", "trackers"}  # may change
+# Settings that may change without being told of.
+FREE = {"minutes", "save_minutes", "save_steps", "log_every", "keep", "show_every", "threads", "trackers"}
 
 Figures = dict[str, Any]
 
@@ -97,6 +98,11 @@ class RunFolder:
         _write(self.log_file, "".join(json.dumps(line) + "\n" for line in kept))
         return state
 
+    def average(self) -> dict[str, torch.Tensor]:
+        """The averaged weights of the newest state, in full precision."""
+        state = torch.load(self.state_path(self.states()[-1]), weights_only=True)
+        return dict(state["ema"])
+
     def states(self) -> list[int]:
         """Steps of the states that are there, in order."""
         return sorted(int(path.stem.partition("-")[2]) for path in (self.path / "states").glob("state-*.pt"))
@@ -117,13 +123,23 @@ class RunFolder:
         for step in self.states()[: -self.settings.keep]:
             self.state_path(step).unlink()
 
-    def show(self, picture: NDArray[np.uint8]) -> None:
-        """Write the contact sheet (H, W, 3)."""
-        from PIL import Image
+    def show(self, step: int, make: Callable[[Path], dict[str, float]]) -> dict[str, float]:
+        """Let a recipe write videos into a folder, keep them under the name of the step, draw their sheet;
+        returns the recipe's figures."""
+        from avatar.recipes.validation import contact_sheet
 
-        part = self.path / "sheet.part.png"
-        Image.fromarray(picture).save(part)
-        os.replace(part, self.path / "sheet.png")
+        place, target = self.path / "validation.part", self.path / "validation"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        target.mkdir(exist_ok=True)
+        figures = make(place)
+        if videos := sorted(place.glob("*.mp4")):
+            contact_sheet(videos, f"step {step}").save(place / "sheet.png")
+            os.replace(place / "sheet.png", self.path / "sheet.png")
+        for video in videos:
+            os.replace(video, target / f"step-{step}-{video.name}")
+        shutil.rmtree(place)
+        return figures
 
     def plot(self) -> None:
         """Draw every figure of the log over the steps."""

@@ -5,7 +5,7 @@ It is computed from the records alone and from nothing that depends on how or wh
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -17,6 +17,7 @@ from avatar.recipes.duplicates import near_duplicates, surplus
 from avatar.recipes.filters import REASON, Reason, best_stage, judge
 from avatar.recipes.records import Record
 from avatar.recipes.shots import FPS
+from avatar.recipes.sound_tags import leading
 
 SAME_PERSON = 0.5  # dlib's distance, average of two groups; 0.6 is where two pictures are told apart
 FACE_WEIGHT = 1.5  # of a face's descriptor beside the picture's vector in k-means
@@ -51,6 +52,15 @@ class Kept:
     stage: int
     identity: str = ""
     split: Split = "train"
+
+
+def class_weights(kept: Sequence[Kept]) -> list[float]:
+    """How often each clip is to be drawn, 1 on average over a split, for every kind of sound in it to be
+    heard equally often."""
+    kinds = [(clip.split, leading(clip.record.measures.sounds)) for clip in kept if clip.record.measures]
+    count, of_split = Counter(kinds), Counter(split for split, _ in kinds)
+    classes = Counter(split for split, _ in count)
+    return [of_split[kind[0]] / (classes[kind[0]] * count[kind]) for kind in kinds]
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class Settings(BaseModel):
         minutes: stop after this much time and leave a state to resume from; 0 = run to the end.
         save_minutes: between two states; `save_steps` does the same by steps, 0 = by the clock alone.
         keep: states that are kept.
+        show_every: steps between validation videos and their figures, of recipes that make some; 0 for none.
         watch: figure of the log that should fall; the weights where it is lowest are kept beside.
         patience: looks at it without a fall before the log has an alarm.
         trackers: what else is told of the figures: tensorboard, wandb, trackio, whichever is installed.
@@ -57,6 +58,7 @@ class Settings(BaseModel):
     keep: PositiveInt = 2
     log_every: PositiveInt = 20
     probe_every: PositiveInt = 500
+    show_every: NonNegativeInt = 0
     watch: str = ""
     patience: PositiveInt = 5
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()

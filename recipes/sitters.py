@@ -8,9 +8,10 @@ demand. Seeds start where training clips never come. About 8 s a person on one c
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -24,17 +25,19 @@ from avatar.drivers.mesh import FaceBasis, rotation
 from avatar.drivers.mouth import MouthModel
 from avatar.model import Generator
 from avatar.presets import Preset
-from avatar.probe import Array, Frames, Renderer, Response, probe, table
+from avatar.probe import CONDITIONS, Array, Frames, Renderer, Response, conditions, follow, probe, table
 from avatar.recipes import factory
 from avatar.recipes.acting import Act
 from avatar.recipes.drawing import act_out, draw_frame
 from avatar.recipes.people import pose_head
+from avatar.recipes.validation import lip_figures, means, write_video
 from avatar.render import Motion, Nets, Sampling, render_picture
 
 if TYPE_CHECKING:
     from avatar.animator import Animator
 
 FIRST_SEED = 2_000_000_000
+RATE = Fraction(25)  # frames a second
 TORSO_SHARE = 0.5  # of the head's shift that the shoulders join in; there is none here
 
 
@@ -93,36 +96,63 @@ def probe_animator(animator: Animator, people: int = 4) -> dict[str, Response]:
     return probe(model, Sitter.some(people))
 
 
-def response_probe(
-    people: int, preset: Preset, vae: CausalVAE, generator: Generator | None = None
-) -> Callable[..., dict[str, float]]:
-    """A function for the log of a training run: given the net in training (`generator=` or `decoder=`), its
-    median pixel response to every condition over some people. The nets not given are `vae`, `generator` (by
-    default one that leaves the driven reference as it is) and the VAE's own decode."""
-    if not people:
-        return lambda **trained: {}
-    sitters = Sitter.some(people)
-    nets = Nets(
-        vae=vae,
-        generator=generator or Generator(preset.generator),
-        decoder=PlainDecode(),
-        basis=FaceBasis.load(),
-        mouth=MouthModel.load(),
-        window=preset.window,
-        device=next(vae.parameters()).device,
-    )
+class SitterProbe:
+    """What the nets in training make of some people, for the log of a run and for its validation videos.
 
-    def respond(**trained: Any) -> dict[str, float]:
-        def model(reference: NDArray[np.uint8]) -> Renderer:
-            landmarks = factory.find_landmarks(reference)
-            assert landmarks is not None  # so were they chosen
-            shown = partial(render_picture, replace(nets, **trained), reference, landmarks)
-            return lambda curves, head: shown(Motion(curves, head), Sampling())
+    Args:
+        vae, generator: the nets that are not in training; by default a generator that leaves the driven
+            reference as it is, and the VAE's own decode.
+    """
 
-        found = probe(model, sitters, landmarks=False)
+    def __init__(
+        self, people: int, preset: Preset, vae: CausalVAE, generator: Generator | None = None
+    ) -> None:
+        self.sitters = Sitter.some(people)
+        self.nets = Nets(
+            vae=vae,
+            generator=generator or Generator(preset.generator),
+            decoder=PlainDecode(),
+            basis=FaceBasis.load(),
+            mouth=MouthModel.load(),
+            window=preset.window,
+            device=next(vae.parameters()).device,
+        )
+
+    def respond(self, **trained: Any) -> dict[str, float]:
+        """Median pixel response to every condition; given is the net in training (`generator=` or
+        `decoder=`)."""
+        if not self.sitters:
+            return {}
+        found = probe(partial(self._model, trained), self.sitters, landmarks=False)
         return {f"response_{name}": round(response.along, 3) for name, response in found.items()}
 
-    return respond
+    def show(self, place: Path, **trained: Any) -> dict[str, float]:
+        """Write a video of every person, the truth beside what the nets make under each condition in turn;
+        figures of the lips."""
+        figures = []
+        for number, sitter in enumerate(self.sitters):
+            true, made = self._act(sitter, trained)
+            write_video(np.concatenate([true, made], 2), place / f"person-{number}.mp4", RATE)
+            figures.append(lip_figures(follow(made), follow(true), float(RATE)))
+        return means(figures, "shown_")
+
+    def _act(self, sitter: Sitter, trained: dict[str, Any]) -> tuple[Frames, Frames]:
+        """Frames of a person under the conditions, one after the other: true ones, and those of the nets."""
+        rest, _ = sitter(*(np.zeros((1, n), np.float32) for n in (len(CURVES), 3)))
+        model = self._model(trained, rest[0])
+        true, made = [], []
+        for condition in CONDITIONS:
+            curves, angles = conditions(condition)
+            frames, head = sitter(curves, angles)
+            true.append(frames)
+            made.append(model(curves, head))
+        return np.concatenate(true), np.concatenate(made)
+
+    def _model(self, trained: dict[str, Any], reference: NDArray[np.uint8]) -> Renderer:
+        landmarks = factory.find_landmarks(reference)
+        assert landmarks is not None  # so were they chosen
+        shown = partial(render_picture, replace(self.nets, **trained), reference, landmarks)
+        return lambda curves, head: shown(Motion(curves, head), Sampling())
 
 
 def main(

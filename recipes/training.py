@@ -17,9 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -30,6 +28,8 @@ from avatar.errors import UserError
 from avatar.recipes.optimizers import make_optimizer
 from avatar.recipes.run_folder import Figures, RunFolder
 from avatar.recipes.settings import Settings
+from avatar.recipes.trackers import begin_trackers, check_trackers
+from avatar.recipes.validation import Show
 
 PRECISIONS = {torch.float32: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
@@ -38,7 +38,6 @@ Batch = dict[str, Tensor]
 Losses = dict[str, Tensor]
 Loss = Callable[[nn.Module, Batch, torch.Generator], Losses]
 Measure = Callable[[nn.Module], dict[str, float]]
-Show = Callable[[nn.Module], NDArray[np.uint8]]
 
 
 def rate(step: int, settings: Settings) -> float:
@@ -195,6 +194,14 @@ class Trainer:
                 self.step, f"{name} was {self.best:g} {self.stale} looks ago and has not fallen since"
             )
 
+    def show(self, show: Show, folder: RunFolder) -> dict[str, float]:
+        """Write the validation videos of the EMA model; their figures."""
+
+        def make(place: Path) -> dict[str, float]:
+            return with_weights(self.model, self.ema, partial(_shown, show, place))
+
+        return folder.show(self.step, make)
+
     def agreed(self, wish: bool) -> bool:
         """What the first process wishes, known to all."""
         if self.accelerator.num_processes == 1:
@@ -220,7 +227,8 @@ def train(
         load: the batch of a part, by its number; called in a thread, one step ahead.
         loss: named losses of a batch; "loss" is minimised, the others are logged.
         probe: measures the EMA model for the log, every `settings.probe_every` steps.
-        show: draws what the EMA model makes, at the same steps.
+        show: writes videos of what the EMA model makes into a folder and measures them for the log, every
+            `settings.show_every` steps.
 
     Returns:
         The losses of the steps taken now.
@@ -228,6 +236,7 @@ def train(
     Raises:
         FloatingPointError: the loss is no number; the newest state is from before.
     """
+    check_trackers(settings)
     torch.set_num_threads(settings.threads)
     folder = RunFolder(settings)
     state = folder.resume()
@@ -241,8 +250,7 @@ def train(
         if settings.start and state is None:
             folder.log({"start": str(settings.start), "new": made})
     trainer.accelerator.wait_for_everyone()
-    if settings.trackers:
-        trainer.accelerator.init_trackers("avatar", settings.model_dump(mode="json"))
+    begin_trackers(trainer.accelerator, settings)
     try:
         return _run(trainer, folder, load, probe, show)
     finally:
@@ -281,13 +289,13 @@ def _run(
             look = trainer.main and trainer.step % settings.probe_every == 0
             if probe and look:
                 record |= with_weights(trainer.model, trainer.ema, probe)
+            if show and trainer.main and settings.show_every and trainer.step % settings.show_every == 0:
+                record |= trainer.show(show, folder)
             if record and trainer.main:
                 folder.log({"step": trainer.step, "seconds": round(now - started, 1), **record})
                 if settings.trackers:
                     trainer.accelerator.log(record, trainer.step)
                 trainer.watch(record, folder)
-            if show and look:
-                folder.show(with_weights(trainer.model, trainer.ema, show))
             late = now - started > 60 * settings.minutes
             out_of_time = bool(settings.minutes) and trainer.agreed(late)
             due = settings.save_steps and trainer.step % settings.save_steps == 0
@@ -305,6 +313,12 @@ def _run(
         folder.plot()
     trainer.accelerator.wait_for_everyone()
     return taken
+
+
+def _shown(show: Show, place: Path, model: nn.Module) -> dict[str, float]:
+    """What a recipe shows, in the precision in which its nets are used."""
+    with torch.autocast(next(model.parameters()).device.type, enabled=False):
+        return show(model, place)
 
 
 def begin(model: nn.Module, start: Path) -> list[str]:

@@ -162,12 +162,14 @@ def test_a_wide_mouth_is_learnt(data: Path, features: torch.Tensor) -> None:
 def test_pieces_belong_to_the_step(data: Path, mesh: ReferenceMesh) -> None:
     settings = read_settings(recipe.AudioAdapterSettings, recipe.__file__, words(data))
     known = recipe.Speaker([torch.randn(160, 1, 384), torch.randn(260, 1, 384)], [torch.randn(50, 21, 2)] * 2)
-    load_piece = recipe.pieces(known, settings, 10)
+    load_piece = recipe.pieces(known, settings, 10, [1, 1])
     assert {name: tuple(value.shape) for name, value in load_piece(3).items()} == {
         "features": (4, 61, 1, 384),
         "points": (4, 20, 21, 2),
     }
     assert torch.equal(load_piece(3)["points"], load_piece(3)["points"])
+    two = recipe.Speaker([torch.zeros(160, 1, 384), torch.ones(260, 1, 384)], [torch.randn(50, 21, 2)] * 2)
+    assert recipe.pieces(two, settings, 10, [0, 1])(3)["features"].eq(1).all()
     assert not any(
         torch.equal(one["points"], two["points"]) for one, two in pairwise(map(load_piece, range(5)))
     )

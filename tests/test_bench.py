@@ -44,6 +44,14 @@ def test_operations_of_layers_and_attention() -> None:
         assert bench.operations(lambda: net.project(x)) == 2 * 4 * 64 * 32 * 32
 
 
+def test_operations_of_a_gradient() -> None:
+    """A gradient by both inputs of a product is two products; that of attention makes its scores anew."""
+    net, x = Tiny(), torch.randn(1, 4, 64, 32, requires_grad=True)
+    layer, attention = 2 * 4 * 64 * 32 * 32, 2 * 2 * 4 * 64 * 64 * 32
+    assert bench.operations(lambda: net.project(x).sum().backward()) == 3 * layer
+    assert bench.operations(lambda: net(x).sum().backward()) == attention + 2.5 * attention
+
+
 def test_every_piece_of_a_video_is_repeated_and_counted() -> None:
     before = Tiny.forward
     found = bench.bench(make_video, PIECES, runs=2, rates=RATES)

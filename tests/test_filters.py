@@ -12,7 +12,7 @@ from avatar.recipes.filters import LIMITS, NAMES, STAGES, Measures, best_stage, 
 
 GOOD = Measures(
     seconds=5, face=300, sharpness=0.03, stirring=0.1, wander=0.7, outside=0, turn=5,
-    text=0, people=1, silence=0.2, sync=0.7, lag=0,
+    text=0, people=1, silence=0.2, sync=0.7, lag=0, consistency=0.4, sounds={"silence": 0.2, "speech": 0.8},
 )  # fmt: skip
 # Figure, a value that the first set takes, and one that it does not.
 CASES: list[tuple[str, str, Any, Any]] = [

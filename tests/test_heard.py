@@ -11,6 +11,7 @@ from conftest import tone
 from avatar.media import RATE, read_audio
 from avatar.recipes.heard import FLOOR, HOP, Heard, hear, lip_sync
 from avatar.recipes.shots import FPS
+from avatar.recipes.sound_tags import TAGS
 
 
 def test_loudness_and_silence_of_a_tone() -> None:
@@ -33,10 +34,11 @@ def test_pieces_do_not_matter(speech: Path) -> None:
 
 
 def test_a_part_reaches_beyond_the_end_in_silence() -> None:
-    heard = Heard(np.full(10, -20, np.float32), np.ones(10, np.float32))
+    heard = Heard(np.full(10, -20, np.float32), np.ones(10, np.float32), np.full(10, 2, np.int8))
     part = heard.part(7, 6)
     assert part.level.tolist() == [-20, -20, -20, FLOOR, FLOOR, FLOOR]
     assert part.speech.tolist() == [1, 1, 1, 0, 0, 0]
+    assert [TAGS[number] for number in part.tags] == ["speech"] * 3 + ["silence"] * 3
     assert heard.part(20, 3).level.tolist() == [FLOOR] * 3
 
 

@@ -72,6 +72,7 @@ def test_the_set_holds_what_it_says(made: Path, footage: Path) -> None:
         assert info.has_audio and info.frames == entry["frames"] == round(25 * entry["seconds"])
         assert float(audio_seconds(clip.with_suffix(".wav"))) == pytest.approx(entry["seconds"], abs=1e-3)
         assert len(entry["caption"]) == 8
+        assert entry["kind"] == "speech" and entry["weight"] == 1  # there is no other kind
     assert {entry["split"] for entry in index} == {"train", "validation"}
     assert sorted(path.name for path in made.iterdir()) == [
         "clips", "dropped.json", "index.json", "pictures", "prepare.json", "records", "report.html",

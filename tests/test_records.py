@@ -51,6 +51,8 @@ def test_a_talking_head_is_kept_whole(talking: Path, read: Read) -> None:
     assert record.count == 97 and record.count % 4 == 1 and record.first < 25  # from a sharp frame on
     assert record.sound and record.measures.people == 1
     assert record.measures.sync is not None and record.measures.sync > 0.4
+    assert record.measures.consistency is not None and record.measures.consistency > 0.1
+    assert record.measures.sounds["speech"] > 0.5 and record.measures.sounds["pure music"] < 0.1
     # The head fills 2.6 face heights, so that the square is the whole picture.
     assert record.crop[2] >= 500 and min(record.crop[:2]) >= 0
     assert record.measures.face == pytest.approx(198, rel=0.08)
@@ -80,6 +82,12 @@ def test_made_footage_is_dropped_for_its_reason(
     assert expected <= reasons(records)
     if name not in ("small", "blurred"):  # a small or blurred mouth is not read well
         assert reasons(records) == expected
+
+
+def test_a_clip_starts_where_the_film_is_sharp(talking: Path, read: Read, tmp_path: Path) -> None:
+    focus = "gblur=sigma=8:enable='lt(t,0.4)'"
+    (record,) = read(convert(talking, tmp_path / "focus.mp4", "-vf", focus, "-c:a", "copy"))
+    assert 10 <= record.first < 25 and "blur" not in reasons([record])
 
 
 def test_a_still_picture_is_dropped(talking: Path, read: Read, tmp_path: Path) -> None:

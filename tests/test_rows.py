@@ -65,6 +65,19 @@ def test_kernel_is_chosen_by_type_length_and_mask() -> None:
     assert module.kernel(long.to(BF16), long.to(BF16)) == ("rows" if by_rows else "sdpa")
 
 
+def test_few_pairs_are_trained_with_products_that_have_the_gradients_of_the_plain_formula() -> None:
+    shapes = ((2, 40, 2, 16), (2, 9, 2, 16), (2, 9, 2, 16))
+    q, k, v = (randn(*shape, seed=i).requires_grad_() for i, shape in enumerate(shapes))
+    assert module.kernel(q, k) == "products" and module.kernel(q.detach(), k.detach()) == "sdpa"
+    assert module.kernel(randn(1, 520, 1, 8).requires_grad_(), randn(1, 520, 1, 8)) == "sdpa"
+    found, expected = attention(q, k, v), plain(q, k, v).flatten(2)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    weight = randn(*found.shape, seed=3)
+    pairs = zip(*(torch.autograd.grad(x, (q, k, v), weight) for x in (found, expected)), strict=True)
+    for a, b in pairs:
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+
+
 def test_lengths_equal_a_mask_of_padding() -> None:
     q, k, v = (randn(2, 7, 2, 4, seed=i) for i in range(3))
     mask = (torch.arange(7) < torch.tensor([[7], [4]]))[:, None, None]

@@ -10,7 +10,7 @@ from test_filters import GOOD
 
 from avatar.recipes.acting import smooth_walk
 from avatar.recipes.records import Record
-from avatar.recipes.selection import Rules, select
+from avatar.recipes.selection import Rules, class_weights, select
 
 FRAMES = 101
 
@@ -102,3 +102,17 @@ def test_a_higher_stage_asks_for_more() -> None:
     assert stages == {0: 1, 1: 2, 2: 3, 3: 3, 4: 4, 5: 5}
     assert len(select(records, Rules(stage=4, balance=0)).kept) == 2
     assert not select([], Rules()).kept
+
+
+def test_every_kind_of_sound_is_drawn_alike_in_its_split() -> None:
+    kinds = ["speech"] * 6 + ["pure music"] * 2 + ["sound"]
+    records = [
+        record(n, person=n, video=n, room=n, measures=replace(GOOD, sounds={"silence": 0.5, kind: 0.5}))
+        for n, kind in enumerate(kinds)
+    ]
+    kept = select(records, Rules(validation=0, balance=0)).kept
+    weights = class_weights(kept)
+    drawn = {kind: sum(w for w, k in zip(weights, kinds, strict=True) if k == kind) for kind in set(kinds)}
+    assert drawn == pytest.approx(dict.fromkeys(drawn, 3.0)) and len(drawn) == 3
+    other = [replace(clip, split="validation") for clip in kept[-1:]]
+    assert class_weights([*kept[:-1], *other]) == pytest.approx([8 / 12] * 6 + [2.0] * 2 + [1.0])

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from PIL import Image
 from small_run import RUN_FILES, equal, line, line_settings, noisy_fit, points, state
 from torch import nn
 
-from avatar.recipes import run_folder
+from avatar.errors import UserError
+from avatar.recipes import run_folder, trackers
 from avatar.recipes.training import Batch, Reader, train
 
 PROGRAM = Path(__file__).with_name("small_run.py")
@@ -176,18 +178,14 @@ def test_a_watched_figure_that_no_longer_falls_sounds_the_alarm_once(
 
 
 def test_the_run_folder_says_what_went_in_and_came_out(tmp_path: Path) -> None:
-    def show(net: nn.Module) -> np.ndarray:
-        return np.full((4, 6, 3), 7, np.uint8)
-
     (tmp_path / "data").mkdir()
     (tmp_path / "data/a.txt").write_text("one")
     out = tmp_path / "run"
-    train(line(), points, noisy_fit, line_settings(out, probe_every=4), show=show)
-    assert sorted(path.name for path in out.iterdir()) == sorted([*RUN_FILES, "sheet.png"])
+    train(line(), points, noisy_fit, line_settings(out, probe_every=4))
+    assert sorted(path.name for path in out.iterdir()) == RUN_FILES
     (told,) = json.loads((out / "run.json").read_text())
     assert {"avatar", "python", "torch", "accelerate", "data"} <= told.keys()
     assert "learning_rate: 0.1" in (out / "config.yaml").read_text()
-    assert np.asarray(Image.open(out / "sheet.png")).tolist() == show(line()).tolist()
     assert Image.open(out / "losses.png").size[0] > 400
     assert all(0 <= row["waiting"] <= 1 for row in lines(out))
     (tmp_path / "data/a.txt").write_text("two")
@@ -214,3 +212,27 @@ def test_an_optimiser_of_eight_bits_learns_and_resumes(tmp_path: Path) -> None:
     parts = train(line(), points, noisy_fit, line_settings(tmp_path / "parts", **settings, minutes=1e-9))
     parts += train(line(), points, noisy_fit, line_settings(tmp_path / "parts", **settings))
     assert parts == whole and whole[-1] < whole[0]
+
+
+# ---- trackers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "trackio"])
+def test_a_tracker_is_told_of_the_figures_or_refused(name: str, tmp_path: Path) -> None:
+    settings = line_settings(tmp_path / "run", trackers=(name,))  # type: ignore[arg-type]
+    try:
+        import_module(trackers.MODULES[name])
+    except ImportError:
+        with pytest.raises(UserError, match=f"trackers: {name} can not be loaded"):
+            train(line(), points, noisy_fit, settings)
+        assert not (tmp_path / "run").exists()
+        return
+    if name != "tensorboard":
+        pytest.skip("tells a server")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(line(), points, noisy_fit, settings)
+    told = EventAccumulator(str(tmp_path / "run/avatar"))
+    told.Reload()
+    seen = [(event.step, pytest.approx(event.value, abs=1e-5)) for event in told.Scalars("loss")]
+    assert [(row["step"], row["loss"]) for row in lines(tmp_path / "run")] == seen
