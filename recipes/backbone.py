@@ -1,10 +1,10 @@
-"""Train a HunyuanVideo DiT on encoded clips: pictures, then films of growing length and size, whole or by LoRA.
-`python -m avatar.recipes.backbone NAME key=value ...`, where NAME.yaml has the settings.
+"""Train a HunyuanVideo DiT on encoded clips: pictures, then films of growing length and size, whole or by
+LoRA. `python -m avatar.recipes.backbone NAME key=value ...`, where NAME.yaml has the settings.
 
-Flow matching as the public nets have it (section 1.3 of the design): time runs from data at 0 to noise at 1, is
-logit-normal and shifted towards the noise, and the loss is the mean square error of the velocity. A net that is
-told the first frame (section 2.6) is told that of the clip, and for a share of the clips the last one too.
-Out: the run folder; OUT/lora.safetensors for `avatar generate --lora` where a LoRA was trained, else
+Flow matching as the public nets have it (section 1.3 of the design): time runs from data at 0 to noise at 1,
+is logit-normal and shifted towards the noise, and the loss is the mean square error of the velocity. A net
+that is told the first frame (section 2.6) is told that of the clip, and for a share of the clips the last one
+too. Out: the run folder; OUT/lora.safetensors for `avatar generate --lora` where a LoRA was trained, else
 OUT/model.safetensors for `avatar generate --dit-weight`.
 Shape legend: B samples, C channels, T latent frames of h w.
 """
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from avatar import weights
 from avatar.adapters.audio_dit import AudioDiTConfig
 from avatar.backbone import flow
+from avatar.backbone.attention import Grid
 from avatar.backbone.dit import TIME_SCALE, DiT, DiTConfig
 from avatar.backbone.image_condition import concat_condition
 from avatar.errors import UserError
@@ -38,16 +39,16 @@ from avatar.releases import RELEASES
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the probe
 PROBED = 4  # samples of each bucket in the probe, at most
 
-# Width and depth; `small` is the public HYVideo-S/2 (section 2.1 of the reference), `tiny` is for trying things out.
-SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {"hidden": 64, "heads": 2, "double_blocks": 2, "single_blocks": 2, "rope_channels": (4, 14, 14)},
-    "small": {
-        "hidden": 480,
-        "heads": 5,
-        "double_blocks": 6,
-        "single_blocks": 12,
-        "rope_channels": (12, 42, 42),
-    },
+
+def _size(hidden: int, heads: int, double: int, single: int, rope: Grid) -> dict[str, Any]:
+    blocks = {"double_blocks": double, "single_blocks": single}
+    return {"hidden": hidden, "heads": heads, "rope_channels": rope, **blocks}
+
+
+# `small` is the public HYVideo-S/2 (section 2.1 of the reference), `tiny` is for trying things out.
+SIZES = {
+    "tiny": _size(64, 2, 2, 2, (4, 14, 14)),
+    "small": _size(480, 5, 6, 12, (12, 42, 42)),
     "release": {},
 }
 
@@ -161,7 +162,7 @@ def config_of(settings: BackboneSettings, data: EncodedSet) -> DiTConfig:
         raise UserError(f"preset={settings.preset}: data={settings.data} has the text of {encoded}")
     channels, text, pooled = data.sizes
     given = {"in_channels": channels, "out_channels": channels, "text_dim": text, "pooled_dim": pooled}
-    return replace(config, **SIZES[settings.size], **given)
+    return replace(config, **SIZES[settings.size] | given)
 
 
 def make_net(settings: BackboneSettings, config: DiTConfig) -> DiT | LowRank:

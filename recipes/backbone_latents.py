@@ -1,8 +1,8 @@
 """Encode films and pictures with captions once, for all stages of the backbone's training. Settings in
 backbone_latents.yaml; `python -m avatar.recipes.backbone_latents key=value ...`.
 
-What a film or picture gives is cut to every bucket that it fills (`avatar.recipes.buckets`): of each scale the size
-with the nearest aspect ratio, of each duration some windows. Out:
+What a film or picture gives is cut to every bucket that it fills (`avatar.recipes.buckets`): of each scale
+the size with the nearest aspect ratio, of each duration some windows. Out:
 
     encoded.json                              the settings, sizes, and the shards with what they hold
     SPLIT-TxHxW-NNNN.safetensors  latents     float16 (n, C, t, h, w)
@@ -11,9 +11,10 @@ with the nearest aspect ratio, of each duration some windows. Out:
                                   mask        bool (n, L)
                                   pooled      float16 (n, P)
 
-Row 0 of the text says nothing: it stands for captions that are withheld. A shard appears whole or not at all, and
-those that are there are kept, so that a run may be ended at any time.
-Shape legend: T frames of H W px, C channels of t latent frames of h w, L tokens of D channels, P pooled channels.
+Row 0 of the text says nothing: it stands for captions that are withheld. A shard appears whole or not at all,
+and those that are there are kept, so that a run may be ended at any time.
+Shape legend: T frames of H W px, C channels of t latent frames of h w, L tokens of D channels, P pooled
+channels.
 """
 
 from __future__ import annotations

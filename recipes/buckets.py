@@ -104,7 +104,8 @@ class BucketSampler(Generic[Clip]):
         budget: tokens of a part.
         parts: of a step, on all processes together.
         most: clips of a part, however short they are.
-        pictures: share of the steps on buckets of one frame, where there are others too; None leaves it to chance.
+        pictures: share of the steps on buckets of one frame, where there are others too; None leaves it to
+            chance.
 
     Attributes:
         members: the clips of each bucket that has any.

@@ -1,4 +1,5 @@
-"""What avatar.recipes.backbone_latents wrote, in batches of one bucket. Files are mapped, not read as a whole.
+"""What avatar.recipes.backbone_latents wrote, in batches of one bucket. Files are mapped, not read as a
+whole.
 
 Every step takes one random bucket, the same on every process; the clips belong to the part of the step.
 Shape legend: B samples, C channels of t latent frames of h w, L text tokens of D channels, P pooled channels.
@@ -112,7 +113,8 @@ class EncodedSet:
 def chosen(
     places: dict[Place, Bucket], durations: Sequence[int], scales: Sequence[int]
 ) -> dict[Place, Bucket]:
-    """The samples of a stage: of its durations, and of sizes whose area is that of its scales, within a quarter.
+    """The samples of a stage: of its durations, and of sizes whose area is that of its scales, within a
+    quarter.
 
     Raises:
         UserError: there is none.
@@ -160,7 +162,7 @@ class EncodedReader:
         self.sampler = BucketSampler(every, places, budget, seed, parts, most=most, pictures=pictures)
 
     def __call__(self, part: int) -> Batch:
-        bucket, places = self.sampler(part)
+        _, places = self.sampler(part)
         silent = np.random.default_rng((self.seed, part, 2)).random(len(places)) < self.text_dropout
         step = torch.tensor(part // self.sampler.parts)
         return {**self.data.batch(places, silent.tolist()), "step": step}

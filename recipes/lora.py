@@ -60,7 +60,8 @@ class LowRankConfig:
 
 
 class LowRank(nn.Module):
-    """A net with trainable factors; only these are in its state, so states are small and the net may be large.
+    """A net with trainable factors; only these are in its state, so states are small and the net may be
+    large.
 
     Raises:
         UserError: the net has none of the layers.
@@ -79,7 +80,7 @@ class LowRank(nn.Module):
     def forward(self, *inputs: Any, **named: Any) -> Any:
         return self.net(*inputs, **named)
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """The factors."""
         return {
             name: value for name, value in super().state_dict(*args, **kwargs).items() if name in self.own

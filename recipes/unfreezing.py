@@ -1,8 +1,9 @@
 """Progressive unfreezing: the layers of a net are let go of one after the other, from the last to the first.
 
-What is near the output is fitted first, on features that stay; what is nearer the input follows (section 2.6 of the
-design). Which layers train depends on the step alone, so a resumed run repeats an unbroken one. A layer that has
-not been let go of has no gradient and so no state in the optimiser, and nothing is computed back through it.
+What is near the output is fitted first, on features that stay; what is nearer the input follows (section 2.6
+of the design). Which layers train depends on the step alone, so a resumed run repeats an unbroken one. A
+layer that has not been let go of has no gradient and so no state in the optimiser, and nothing is computed
+back through it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ class Unfreezing:
 
     Args:
         every: steps between two openings; 0 opens all at once.
-        blocks: transformer blocks that are open at first, and that each opening adds; what stands before them opens
-            after the last of them.
+        blocks: transformer blocks that are open at first, and that each opening adds; what stands before them
+            opens after the last of them.
     """
 
     def __init__(self, net: DiT, every: int, blocks: int) -> None:
