@@ -215,10 +215,9 @@ def held_out_probe(
     settings: BackboneSettings, config: DiTConfig, data: EncodedSet
 ) -> Callable[[nn.Module], dict[str, float]] | None:
     """Measures the error on clips of the validation split at fixed times; None where there are none."""
-    places = data.places("validation")
+    places = chosen(data.places("validation"), settings.durations, settings.scales)
     if not places:
         return None
-    places = chosen(places, settings.durations, settings.scales)
     batches = []
     for bucket in sorted(set(places.values())):
         some = [place for place, own in places.items() if own == bucket]
@@ -251,9 +250,13 @@ def main(words: list[str], recipe: str = __file__) -> list[float]:
     data = EncodedSet(settings.data)
     config = config_of(settings, data)
     net = make_net(settings, config)
+    places = chosen(data.places("train"), settings.durations, settings.scales)
+    if not places:
+        there = sorted({tuple(bucket) for bucket in data.places("train").values()})
+        raise UserError(f"durations, scales: no such clip is in {settings.data}; there are {there}")
     read = EncodedReader(
         data,
-        chosen(data.places("train"), settings.durations, settings.scales),
+        places,
         budget=settings.tokens,
         most=settings.batch,
         pictures=settings.pictures,

@@ -113,22 +113,13 @@ class EncodedSet:
 def chosen(
     places: dict[Place, Bucket], durations: Sequence[int], scales: Sequence[int]
 ) -> dict[Place, Bucket]:
-    """The samples of a stage: of its durations, and of sizes whose area is that of its scales, within a
-    quarter.
-
-    Raises:
-        UserError: there is none.
-    """
-    kept = {
+    """The samples of a stage: of its durations, and of sizes with nearly the area of its scales."""
+    return {
         place: bucket
         for place, bucket in places.items()
         if bucket.frames in durations
         and any(0.8 * scale**2 < bucket.height * bucket.width < 1.25 * scale**2 for scale in scales)
     }
-    if not kept:
-        there = sorted({tuple(bucket) for bucket in places.values()})
-        raise UserError(f"durations, scales: no such sample is encoded; there are {there}")
-    return kept
 
 
 class EncodedReader:
