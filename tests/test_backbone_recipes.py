@@ -39,7 +39,15 @@ SIDE, FRAMES = 96, 21
 CLIPS = 5  # the first is kept for validation
 
 # Losses of three steps from the settings of each YAML, in float32.
-LOSSES: dict[str, list[float]] = {}
+LOSSES = {
+    "image_256": [2.380243, 2.328655, 2.106209],
+    "image_mixed": [2.478653, 2.431549, 2.131463],
+    "video_short_low": [2.288264, 2.322326, 2.146845],
+    "video_long_low": [2.288264, 2.322326, 2.146845],
+    "video_long_high": [2.514193, 2.523555, 2.275672],
+    "finetune_full": [2.514193, 2.523555, 2.272944],
+    "lora": [3.074483, 3.131274, 3.083820],
+}
 CLOSE = 3e-3 if fast_dtype() == torch.float32 else 3e-2
 
 
@@ -90,11 +98,13 @@ def test_latents_are_those_of_the_window_at_the_buckets_size(encoded: Path, clip
     assert found["latents"].shape == (3, 16, 3, 8, 8) and found["latents"].dtype == torch.float16
     with safe_open(clips / "clip-1.safetensors", "np") as file:
         frames = file.get_tensor("frames")
-    # The second window of the first clip ends where the clip ends.
-    shown = pixels(np.stack([np.array(Image.fromarray(f).resize((64, 64), 2)) for f in frames[12:21]]))
+    small = pixels(np.stack([np.array(Image.fromarray(frame).resize((64, 64), 2)) for frame in frames]))
     with torch.no_grad():
-        decoded = load(CausalVAE, VAE).decode(found["latents"][1:2].float())
-    assert (decoded - shown).abs().mean() < 0.1
+        decoded = load(CausalVAE, VAE).decode(found["latents"][:2].float())
+    # The second of two windows ends where the clip ends; pictures that move by 12 px differ by more than 0.3.
+    for window, start in enumerate((0, 12)):
+        errors = [(decoded[window] - small[0, :, at : at + 9]).abs().mean() for at in (start, 12 - start)]
+        assert errors[0] < 0.15 < 0.3 < errors[1]
 
 
 def test_a_run_that_was_ended_goes_on_and_other_settings_are_refused(
@@ -111,7 +121,7 @@ def test_a_run_that_was_ended_goes_on_and_other_settings_are_refused(
     backbone_latents.main(words)
     assert {path: path.read_bytes() for path in gone} == before
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    with pytest.raises(UserError, match="is of other data or settings|was made of other data"):
+    with pytest.raises(UserError, match="was made of other data"):
         backbone_latents.main([*words, "stride=2"])
 
 
@@ -209,18 +219,7 @@ def trained(
     return run
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "image_256",
-        "image_mixed",
-        "video_short_low",
-        "video_long_low",
-        "video_long_high",
-        "finetune_full",
-        "lora",
-    ],
-)
+@pytest.mark.parametrize("name", LOSSES)
 def test_a_stage_trains(name: str, trained: Callable[[str], tuple[list[float], Path]]) -> None:
     losses, out = trained(name)
     assert losses == pytest.approx(LOSSES[name], rel=CLOSE)
@@ -393,6 +392,27 @@ def test_an_untrained_net_misses_the_whole_velocity(preset: str, frames: int) ->
     assert error.item() == pytest.approx(velocity.square().mean().item(), rel=1e-6)
 
 
+class Straight(torch.nn.Module):
+    """Velocity of films that are zero everywhere: what stands at time t is t times the noise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor, time: Tensor, *_: object, **__: object) -> Tensor:
+        return x / (time / 1000)[:, None, None, None, None] + self.bias
+
+
+@pytest.mark.parametrize("preset", ["hunyuan", "hunyuan-i2v"])
+def test_a_net_that_leads_straight_from_data_to_noise_has_no_error(preset: str) -> None:
+    batch, (_, config) = _film(), _net(preset)
+    noise, time = torch.randn_like(batch["latents"]), torch.tensor([0.3, 0.8])
+    batch["latents"] = torch.zeros_like(noise)
+    last = torch.zeros(2, dtype=torch.bool)
+    error = velocity_error(Straight(), config, batch, noise, time, last, 6.0)
+    assert error.item() < 1e-10
+
+
 def test_sizes_are_those_of_the_public_nets() -> None:
     def count(size: str) -> int:
         with torch.device("meta"):
@@ -410,7 +430,7 @@ def test_sizes_are_those_of_the_public_nets() -> None:
         (["preset=hunyuan-i2v"], "has the text of hunyuan"),
         (["durations=[17]"], r"no such clip is in .*; there are \[\(1, 64, 64\)"),
         (["rank=4"], "a LoRA needs base="),
-        (["base=x"], "base=x: is what a LoRA changes|base=x: is for a LoRA"),
+        (["base=x"], "base=x: is what a LoRA changes"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(words: list[str], message: str, encoded: Path) -> None:
