@@ -62,11 +62,11 @@ class Captioned:
         return np.stack(list(islice(read_video(self.path), start, stop, stride)))
 
 
-def read_captioned(folder: Path) -> list[Captioned]:
+def read_captioned(folder: Path, more_than: int = 0) -> list[Captioned]:
     """All films or pictures of a folder, in the order of their names.
 
     Raises:
-        UserError: it has none, or one without a caption, or an index that can not be read.
+        UserError: it has too few, or one without a caption, or an index that can not be read.
     """
     if (folder / "index.json").exists():
         found = list(_prepared(folder))
@@ -75,9 +75,10 @@ def read_captioned(folder: Path) -> list[Captioned]:
     else:
         paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURES)
         found = [_picture(path, number) for number, path in enumerate(paths)]
-    if not found:
+    if len(found) <= more_than:
         raise UserError(
-            f"data={folder}: holds no clips of `avatar prepare`, none of the factory, and no pictures"
+            f"{folder}: {len(found)} clips, more than {more_than} are needed; they are of "
+            "`avatar prepare` or the factory, or pictures with captions"
         )
     return found
 
@@ -92,8 +93,7 @@ def _prepared(folder: Path) -> Iterator[Captioned]:
             path = folder / "clips" / f"{entry['id']}.mp4"
             if not path.exists():
                 raise UserError(f"{path}: the index names it, but it is not there; prepare the footage again")
-            side = min(size, int(entry["crop"][2]))
-            shape = (int(entry["frames"]), side, side)
+            shape = (int(entry["frames"]), size, size)
             yield Captioned(entry["id"], path, entry["caption"]["dense"], entry["split"], shape)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{index}: not an index of clips ({error}); prepare the footage again") from error

@@ -139,7 +139,7 @@ def test_captions_are_read_from_all_kinds_of_folders(tmp_path: Path, clips: Path
     (pictures / "a.txt").write_text("a wall\n")
     (only,) = read_captioned(pictures)
     assert (only.caption, only.shape, only.frames(0, 1).shape) == ("a wall", (1, 64, 96), (1, 64, 96, 3))
-    with pytest.raises(UserError, match="holds no clips"):
+    with pytest.raises(UserError, match="0 clips, more than 0 are needed"):
         read_captioned(tmp_path)
 
 
