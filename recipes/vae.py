@@ -195,6 +195,8 @@ def make_net(settings: VAESettings, read: ClipReader) -> CausalVAE | Contest:
         raise UserError("perceptual, perceptual_weight: each needs the other; give both or none")
     if settings.tiled_share:
         tile, frames = settings.tile, settings.tile_frames
+        if tile % 32 or frames % 16:
+            raise UserError(f"tile={tile}, tile_frames={frames}: must be multiples of 32 px and of 16 frames")
         vae.tiling = Tiling(size=tile, stride=tile * 3 // 4, frames=frames, frame_stride=frames * 3 // 4)
     if vae.config.linear_shortcut and settings.start is None:
         rng = np.random.default_rng(settings.seed)
