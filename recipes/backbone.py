@@ -11,7 +11,6 @@ Shape legend: B samples, C channels, T latent frames of h w.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,15 +28,14 @@ from avatar.backbone.attention import Grid
 from avatar.backbone.dit import TIME_SCALE, DiT, DiTConfig
 from avatar.backbone.image_condition import concat_condition
 from avatar.errors import UserError
-from avatar.recipes.encoded import EncodedReader, EncodedSet, chosen
+from avatar.recipes.encoded import EncodedReader, EncodedSet, StageSettings, chosen, samples_of_each
 from avatar.recipes.lora import LowRank, LowRankConfig, named, save_lora
-from avatar.recipes.settings import Settings, read_settings, run
+from avatar.recipes.settings import read_settings, run
 from avatar.recipes.training import Batch, Losses, train
 from avatar.recipes.unfreezing import Unfreezing
 from avatar.releases import RELEASES
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the probe
-PROBED = 4  # samples of each bucket in the probe, at most
 
 
 def _size(hidden: int, heads: int, double: int, single: int, rope: Grid) -> dict[str, Any]:
@@ -53,7 +51,7 @@ SIZES = {
 }
 
 
-class BackboneSettings(Settings):
+class BackboneSettings(StageSettings):
     """See image_256.yaml, and lora.yaml and finetune_full.yaml for what has a default here.
 
     Attributes:
@@ -65,10 +63,6 @@ class BackboneSettings(Settings):
 
     preset: str
     size: Literal["tiny", "small", "release"]
-    durations: tuple[PositiveInt, ...]
-    scales: tuple[PositiveInt, ...]
-    tokens: PositiveInt
-    pictures: float
     text_dropout: float
     shift: float
     guidance: float
@@ -113,14 +107,17 @@ def tell(config: DiTConfig, clean: Tensor, last: Tensor) -> Told:
 
 
 def predict(
-    net: nn.Module, x: Tensor, time: Tensor, told: Told, batch: Batch, guidance: float | None
+    net: nn.Module, x: Tensor, time: Tensor, told: Told, batch: Batch, guidance: Tensor | None
 ) -> Tensor:
-    """Velocity (B, C, T, h, w) at noisy latents; without a first frame that is given."""
+    """Velocity (B, C, T, h, w) at noisy latents, without a first frame that is given.
+
+    Args:
+        guidance: (B,), what a net with distilled guidance is told; None for others.
+    """
     if told.first is not None:
         x = torch.cat([told.first, x[:, :, 1:]], dim=2)
-    scale = None if guidance is None else torch.full_like(time, guidance)
     text = {"text": batch["text"], "text_mask": batch["mask"], "pooled": batch["pooled"]}
-    found = net(x, TIME_SCALE * time, told.condition, guidance=scale, **text).float()
+    found = net(x, TIME_SCALE * time, told.condition, guidance=guidance, **text).float()
     return found if told.first is None else found[:, :, 1:]
 
 
@@ -131,7 +128,7 @@ def velocity_error(
     noise: Tensor,
     time: Tensor,
     last: Tensor,
-    guidance: float | None,
+    guidance: float,
 ) -> Tensor:
     """Mean square error of the velocity that a net predicts on the way from a batch to noise.
 
@@ -140,7 +137,7 @@ def velocity_error(
     """
     clean = batch["latents"]
     x = flow.interpolate(noise, clean, time, reverse=True)
-    scale = guidance if config.guidance_embed else None
+    scale = torch.full_like(time, guidance) if config.guidance_embed else None
     found = predict(net, x, time, tell(config, clean, last), batch, scale)
     target = flow.velocity_target(noise, clean, reverse=True)
     return (found - target[:, :, -found.shape[2] :]).square().mean()
@@ -216,13 +213,9 @@ def held_out_probe(
 ) -> Callable[[nn.Module], dict[str, float]] | None:
     """Measures the error on clips of the validation split at fixed times; None where there are none."""
     places = chosen(data.places("validation"), settings.durations, settings.scales)
-    if not places:
+    batches = samples_of_each(data, places, settings.tokens)
+    if not batches:
         return None
-    batches = []
-    for bucket in sorted(set(places.values())):
-        some = [place for place, own in places.items() if own == bucket]
-        some = some[: min(PROBED, bucket.batch(settings.tokens))]
-        batches.append(data.batch(some, [False] * len(some)))
 
     def probe(net: nn.Module) -> dict[str, float]:
         device, errors = next(net.parameters()).device, []
@@ -250,20 +243,7 @@ def main(words: list[str], recipe: str = __file__) -> list[float]:
     data = EncodedSet(settings.data)
     config = config_of(settings, data)
     net = make_net(settings, config)
-    places = chosen(data.places("train"), settings.durations, settings.scales)
-    if not places:
-        there = sorted({tuple(bucket) for bucket in data.places("train").values()})
-        raise UserError(f"durations, scales: no such clip is in {settings.data}; there are {there}")
-    read = EncodedReader(
-        data,
-        places,
-        budget=settings.tokens,
-        most=settings.batch,
-        pictures=settings.pictures,
-        text_dropout=settings.text_dropout,
-        seed=settings.seed,
-        parts=settings.accumulate * int(os.environ.get("WORLD_SIZE", "1")),
-    )
+    read = EncodedReader(data, settings, settings.text_dropout)
     open_up = None
     if isinstance(net, LowRank):
         config = net.net.config  # type: ignore[assignment]

@@ -8,6 +8,7 @@ Shape legend: B samples, C channels of t latent frames of h w, L text tokens of 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import PositiveInt
 from safetensors import safe_open
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -22,9 +24,27 @@ from torch.nn.utils.rnn import pad_sequence
 from avatar.errors import UserError
 from avatar.recipes.backbone_latents import INDEX
 from avatar.recipes.buckets import Bucket, Buckets, BucketSampler
+from avatar.recipes.settings import Settings
 from avatar.recipes.training import Batch
 
 OPEN = 256  # shards that stay mapped
+MEASURED = 4  # samples of a bucket in what is measured, at most
+
+
+class StageSettings(Settings):
+    """What a stage takes of the encoded clips.
+
+    Attributes:
+        durations: in frames.
+        scales: px, the root of a picture's area.
+        tokens: of a part; `batch` is the most clips of one.
+        pictures: share of the steps on pictures, where the stage has films too.
+    """
+
+    durations: tuple[PositiveInt, ...]
+    scales: tuple[PositiveInt, ...]
+    tokens: PositiveInt
+    pictures: float
 
 
 class Place(NamedTuple):
@@ -91,12 +111,15 @@ class EncodedSet:
             0 if mute else int(s.get_slice("text")[p.row : p.row + 1])
             for s, p, mute in zip(shards, places, silent, strict=True)
         ]
-        texts = [self._text(row) for row in rows]
+        return {"latents": torch.stack(latents).float(), **self.texts(rows)}
+
+    def texts(self, rows: Sequence[int]) -> Batch:
+        """Texts by their rows: text (B, L, D), mask (B, L), pooled (B, P). Row 0 says nothing."""
+        found = [self._text(row) for row in rows]
         return {
-            "latents": torch.stack(latents).float(),
-            "text": pad_sequence([states for states, _, _ in texts], batch_first=True).float(),
-            "mask": pad_sequence([mask for _, mask, _ in texts], batch_first=True),
-            "pooled": torch.stack([pooled for _, _, pooled in texts]).float(),
+            "text": pad_sequence([states for states, _, _ in found], batch_first=True).float(),
+            "mask": pad_sequence([mask for _, mask, _ in found], batch_first=True),
+            "pooled": torch.stack([pooled for _, _, pooled in found]).float(),
         }
 
     def _text(self, row: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -122,35 +145,43 @@ def chosen(
     }
 
 
+def samples_of_each(data: EncodedSet, places: dict[Place, Bucket], budget: int) -> list[Batch]:
+    """A batch of each bucket, of a few samples and at most `budget` tokens, for measurements."""
+    batches = []
+    for bucket in sorted(set(places.values())):
+        some = [place for place, own in places.items() if own == bucket]
+        some = some[: min(MEASURED, bucket.batch(budget))]
+        batches.append(data.batch(some, [False] * len(some)))
+    return batches
+
+
 class EncodedReader:
     """Random samples of a stage, in batches; a part of a step always gets the same ones.
 
     Args:
-        budget: tokens of a part.
-        most: samples of a part, however short they are.
-        pictures: share of the steps on pictures, where the stage has films too.
         text_dropout: share of the samples whose text is withheld.
-        parts: of a step, on all processes together.
+
+    Raises:
+        UserError: no clip has the durations and scales of the stage.
     """
 
-    def __init__(
-        self,
-        data: EncodedSet,
-        places: dict[Place, Bucket],
-        *,
-        budget: int,
-        most: int,
-        pictures: float,
-        text_dropout: float,
-        seed: int,
-        parts: int,
-    ) -> None:
-        self.data, self.text_dropout, self.seed = data, text_dropout, seed
-        buckets = sorted(set(places.values()))
-        every = Buckets(
-            tuple(sorted({b.frames for b in buckets})), tuple(sorted({(b.height, b.width) for b in buckets}))
+    def __init__(self, data: EncodedSet, stage: StageSettings, text_dropout: float = 0.0) -> None:
+        self.data, self.text_dropout, self.seed = data, text_dropout, stage.seed
+        places = chosen(data.places("train"), stage.durations, stage.scales)
+        if not places:
+            there = sorted({tuple(bucket) for bucket in data.places("train").values()})
+            raise UserError(f"durations, scales: no such clip is in {data.folder}; there are {there}")
+        durations = sorted({bucket.frames for bucket in places.values()})
+        sizes = sorted({(bucket.height, bucket.width) for bucket in places.values()})
+        self.sampler = BucketSampler(
+            Buckets(tuple(durations), tuple(sizes)),
+            places,
+            stage.tokens,
+            stage.seed,
+            parts=stage.accumulate * int(os.environ.get("WORLD_SIZE", "1")),
+            most=stage.batch,
+            pictures=stage.pictures,
         )
-        self.sampler = BucketSampler(every, places, budget, seed, parts, most=most, pictures=pictures)
 
     def __call__(self, part: int) -> Batch:
         _, places = self.sampler(part)

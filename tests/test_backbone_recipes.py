@@ -17,13 +17,14 @@ from tiny import picture
 from torch import Tensor
 
 from avatar import weights
+from avatar.backbone import flow
 from avatar.backbone.checkpoint import load
-from avatar.backbone.dit import DiT, DiTConfig
+from avatar.backbone.dit import DiT, DiTConfig, FinalLayer, Modulation
 from avatar.backbone.precision import fast_dtype
 from avatar.backbone.vae import CausalVAE
 from avatar.errors import UserError
 from avatar.loading import find
-from avatar.recipes import backbone, backbone_latents
+from avatar.recipes import backbone, backbone_latents, distill
 from avatar.recipes.backbone import SIZES, BackboneSettings, Told, predict, tell, velocity_error
 from avatar.recipes.captioned import read_captioned, told
 from avatar.recipes.encoded import EncodedReader, EncodedSet, Place, chosen
@@ -146,10 +147,11 @@ def test_captions_are_read_from_all_kinds_of_folders(tmp_path: Path, clips: Path
 # ---- batches -----------------------------------------------------------------------------------
 
 
-def _reader(encoded: Path, **changes: float) -> EncodedReader:
-    data = EncodedSet(encoded)
-    usual = {"budget": 100, "most": 50, "pictures": 0.25, "text_dropout": 0.0, "seed": 0, "parts": 2}
-    return EncodedReader(data, data.places("train"), **usual | changes)  # type: ignore[arg-type]
+def _reader(encoded: Path, text_dropout: float = 0.0, **changes: int) -> EncodedReader:
+    words = ["durations=[1, 9]", "scales=[64, 96]", "tokens=100", "pictures=0.25", "accumulate=2", "out=none"]
+    words += [f"data={encoded}", *(f"{name}={value}" for name, value in changes.items())]
+    settings = read_settings(BackboneSettings, "image_256", words)
+    return EncodedReader(EncodedSet(encoded), settings, text_dropout)
 
 
 def test_all_parts_of_a_step_take_one_bucket_and_fill_the_budget(encoded: Path) -> None:
@@ -166,7 +168,7 @@ def test_all_parts_of_a_step_take_one_bucket_and_fill_the_budget(encoded: Path) 
     still = sum(shape[2] == 1 for shape in shapes) / len(shapes)
     assert still == pytest.approx(0.25, abs=0.15)
     assert torch.equal(read(7)["latents"], read(7)["latents"])
-    assert max(len(_reader(encoded, most=3)(part)["latents"]) for part in range(20)) == 3
+    assert max(len(_reader(encoded, batch=3)(part)["latents"]) for part in range(20)) == 3
 
 
 def test_a_text_that_is_withheld_says_nothing(encoded: Path) -> None:
@@ -254,6 +256,56 @@ def test_a_trained_net_is_one_that_avatar_generate_takes(
     assert net.config.guidance_embed and net.config.hidden == SIZES["tiny"]["hidden"]
 
 
+@pytest.mark.parametrize(
+    ("guided_by", "guidance", "losses"),
+    [("cfg", "[1.0, 8.0]", [0.0] * 3), ("embedded", "[6.0, 6.0]", [0.0] * 3)],
+)
+def test_a_net_is_distilled_and_resumes_exactly(
+    guided_by: str,
+    guidance: str,
+    losses: list[float],
+    checkpoints: Callable[[str], Path],
+    encoded: Path,
+    tmp_path: Path,
+) -> None:
+    teacher = checkpoints("hunyuan") / RELEASES["hunyuan"].files.dit
+    words = [f"data={encoded}", f"teacher={teacher}", "steps=3", "warmup=2", "decay=0.5"]
+    words += ["threads=1", "tokens=100", "durations=[1, 9]", "scales=[64]", "log_every=1", "probe_every=3"]
+    words += ["teacher_steps=4", "student_steps=1", f"guided_by={guided_by}", f"guidance={guidance}"]
+    found = distill.main([*words, "learning_rate=3e-4", f"out={tmp_path}/whole"])
+    assert found == pytest.approx(losses, rel=CLOSE)
+    log = [json.loads(row) for row in (tmp_path / "whole/log.jsonl").read_text().splitlines()]
+    assert 0 < log[-1]["held_out"] < 3
+    words += ["learning_rate=3e-4", f"out={tmp_path}/parts"]
+    parts = distill.main([*words, "minutes=1e-9"]) + distill.main([*words, "minutes=1e-9"])
+    parts += distill.main(words)
+    assert parts == found and equal(state(tmp_path / "parts"), state(tmp_path / "whole"))
+    assert load(DiT, tmp_path / "whole/model.safetensors").config == weights.load(teacher).config
+
+
+def test_guidance_is_that_of_the_sampler(encoded: Path) -> None:
+    net, _ = _net()
+    for layer in net.modules():
+        if isinstance(layer, FinalLayer | Modulation):
+            for value in layer.parameters():
+                torch.nn.init.normal_(value, std=0.05)
+    data = EncodedSet(encoded)
+    batch, time, scale = _reader(encoded)(0), torch.tensor([0.5]), torch.tensor([5.0])
+    batch = {name: value[:1] if value.dim() else value for name, value in batch.items()}
+    nothing = data.texts([0])
+    asked = distill.Asked(batch, nothing, Told(), scale)
+    x = torch.randn_like(batch["latents"])
+    one = torch.ones(1)
+    with torch.no_grad():
+        with_text, without = (
+            predict(net, x, time, Told(), given, one) for given in (batch, {**batch, **nothing})
+        )
+        torch.testing.assert_close(asked.guided(net)(x, time), flow.guide(with_text, without, 5.0))
+        told = predict(net, x, time, Told(), batch, scale)
+        torch.testing.assert_close(asked.alone(net, scale)(x, time), told)
+    assert (with_text - without).abs().max() > 1e-3 and (told - with_text).abs().max() > 1e-3
+
+
 # ---- LoRA --------------------------------------------------------------------------------------
 
 
@@ -278,7 +330,7 @@ def test_a_lora_file_makes_the_net_that_was_trained(
 
     def say(net: torch.nn.Module) -> Tensor:
         with torch.no_grad():
-            return predict(net.eval(), batch["latents"], time, told, batch, 6.0)
+            return predict(net.eval(), batch["latents"], time, told, batch, torch.full_like(time, 6.0))
 
     torch.testing.assert_close(say(merged), say(made), rtol=1e-3, atol=1e-3)
     assert (say(plain) - say(made)).abs().mean() > 1e-3
