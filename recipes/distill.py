@@ -11,7 +11,6 @@ the teacher (`held_out`): below 1 something is gained.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -88,63 +87,76 @@ def load_teacher(path: Path) -> DiT:
     return net.requires_grad_(False)
 
 
+class Distillation:
+    """The loss of a student, and how near it comes on clips that are held out.
+
+    Raises:
+        UserError: a teacher that knows no scale and is to be told one.
+    """
+
+    def __init__(self, settings: DistillSettings, teacher: DiT, data: EncodedSet) -> None:
+        self.settings, self.teacher = settings, teacher
+        self.ladder = Ladder(settings.student_steps, settings.teacher_steps, settings.shift, reverse=True)
+        self.silence = data.texts([0])
+        places = chosen(data.places("validation"), settings.durations, settings.scales)
+        self.tests = samples_of_each(data, places, settings.tokens)
+        low, high = settings.guidance
+        if not teacher.config.guidance_embed and (low != high or settings.guided_by == "embedded"):
+            raise UserError(f"teacher={settings.teacher}: knows no scale; give guided_by=cfg guidance=[s, s]")
+
+    def __call__(self, net: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
+        clean, (low, high) = batch["latents"], self.settings.guidance
+        device, count = next(net.parameters()).device, len(clean)
+        times = self.ladder.draw(count, generator).to(device)
+        noise = torch.randn(clean.shape, generator=generator).to(device)
+        scale = low + (high - low) * torch.rand(count, generator=generator)
+        last = torch.rand(count, generator=generator) < self.settings.last_share
+        asked = self.ask(batch, scale, last, device)
+        x = flow.interpolate(noise, asked.batch["latents"], times[:, 0], reverse=True)
+        target = line(x, walk(self.by_teacher(asked), x, times), times)
+        found = asked.alone(net, asked.scale)(x, times[:, 0])
+        given = 0 if asked.told.first is None else 1
+        return {"loss": (found - target)[:, :, given:].square().mean()}
+
+    def ask(self, batch: Batch, scale: Tensor, last: Tensor, device: torch.device) -> Asked:
+        """What is asked of a batch at scales (B,); `last` (B,) says whose last frame is given."""
+        batch, silence = (
+            {name: value.to(device) for name, value in part.items()} for part in (batch, self.silence)
+        )
+        told = tell(self.teacher.config, batch["latents"], last.to(device))
+        return Asked(batch, silence, told, scale.to(device))
+
+    def by_teacher(self, asked: Asked) -> Field:
+        """The teacher's velocity, guided."""
+        net = self.teacher.to(asked.scale.device)
+        return asked.guided(net) if self.settings.guided_by == "cfg" else asked.alone(net, asked.scale)
+
+    def probe(self, net: nn.Module) -> dict[str, float]:
+        """Distance of the student from the teacher's end, relative to that of as few steps of the teacher."""
+        apart = {"student": 0.0, "teacher": 0.0}
+        device, middle = next(net.parameters()).device, sum(self.settings.guidance) / 2
+        for batch in self.tests:
+            count = len(batch["latents"])
+            none = torch.zeros(count, dtype=torch.bool)
+            asked = self.ask(batch, torch.full((count,), middle), none, device)
+            noise = flow.noise(tuple(batch["latents"].shape), self.settings.seed).to(device)
+            field = asked.alone(net, asked.scale)
+            found = gained(field, self.by_teacher(asked), noise, self.ladder)
+            apart = {name: apart[name] + value.item() for name, value in found.items()}
+        return {"held_out": round(apart["student"] / apart["teacher"], 4)}
+
+
 def main(words: list[str]) -> list[float]:
     """Distil with the settings of distill.yaml changed by `words`; returns the losses."""
     settings = read_settings(DistillSettings, __file__, words)
     torch.manual_seed(settings.seed)
-    ladder = Ladder(settings.student_steps, settings.teacher_steps, settings.shift, reverse=True)
     data, teacher = EncodedSet(settings.data), load_teacher(settings.teacher)
-    config, low, high = teacher.config, *settings.guidance
-    if not config.guidance_embed and (low != high or settings.guided_by == "embedded"):
-        raise UserError(f"teacher={settings.teacher}: knows no scale; give guided_by=cfg guidance=[s, s]")
-    student = DiT(config)
+    student = DiT(teacher.config)
     student.load_state_dict(teacher.state_dict())
     student.recompute = settings.recompute
+    task = Distillation(settings, teacher, data)
     read = EncodedReader(data, settings)
-    silence = data.texts([0])
-
-    def ask(batch: Batch, scale: Tensor, last: Tensor) -> Asked:
-        nothing = {name: value.to(scale.device) for name, value in silence.items()}
-        return Asked(batch, nothing, tell(config, batch["latents"], last), scale)
-
-    def by_teacher(asked: Asked) -> Field:
-        net = teacher.to(asked.scale.device)
-        return asked.guided(net) if settings.guided_by == "cfg" else asked.alone(net, asked.scale)
-
-    def loss(net: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
-        clean = batch["latents"]
-        device, count = next(net.parameters()).device, len(clean)
-        times = ladder.draw(count, generator).to(device)
-        noise = torch.randn(clean.shape, generator=generator).to(device)
-        scale = (low + (high - low) * torch.rand(count, generator=generator)).to(device)
-        last = (torch.rand(count, generator=generator) < settings.last_share).to(device)
-        batch = {name: value.to(device) for name, value in batch.items()}
-        asked = ask(batch, scale, last)
-        x = flow.interpolate(noise, batch["latents"], times[:, 0], reverse=True)
-        target = line(x, walk(by_teacher(asked), x, times), times)
-        found = asked.alone(net, scale)(x, times[:, 0])
-        given = 0 if asked.told.first is None else 1
-        return {"loss": (found - target)[:, :, given:].square().mean()}
-
-    probe: Callable[[nn.Module], dict[str, float]] | None = None
-    places = chosen(data.places("validation"), settings.durations, settings.scales)
-    tests = samples_of_each(data, places, settings.tokens)
-    if tests:
-
-        def look(net: nn.Module) -> dict[str, float]:
-            apart = {"student": 0.0, "teacher": 0.0}
-            for given in tests:
-                device, count = next(net.parameters()).device, len(given["latents"])
-                batch = {name: value.to(device) for name, value in given.items()}
-                scale = torch.full((count,), (low + high) / 2, device=device)
-                asked = ask(batch, scale, torch.zeros(count, dtype=torch.bool, device=device))
-                noise = flow.noise(tuple(batch["latents"].shape), settings.seed).to(device)
-                found = gained(asked.alone(net, scale), by_teacher(asked), noise, ladder)
-                apart = {name: apart[name] + value.item() for name, value in found.items()}
-            return {"held_out": round(apart["student"] / apart["teacher"], 4)}
-
-        probe = look
-    return train(student, read, loss, settings, probe)
+    return train(student, read, task, settings, task.probe if task.tests else None)
 
 
 if __name__ == "__main__":
