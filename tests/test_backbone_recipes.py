@@ -338,6 +338,23 @@ def test_guidance_is_that_of_the_sampler(encoded: Path) -> None:
     assert (with_text - without).abs().max() > 1e-3 and (told - with_text).abs().max() > 1e-3
 
 
+def test_a_net_of_pictures_is_trained_on_texts_with_the_first_frame(
+    clips: Path, checkpoints: Callable[[str], Path], tmp_path: Path
+) -> None:
+    words = ["preset=hunyuan-i2v-concat", "durations=[9]", "scales=[64]"]
+    folder = checkpoints("hunyuan-i2v-concat")
+    backbone_latents.main([*_encoding(clips, folder, tmp_path / "encoded"), *words])
+    # Nothing, and for each of five clips two windows, whose first frames differ.
+    rows = [len(load_file(path)["pooled"]) for path in sorted((tmp_path / "encoded").glob("text-*"))]
+    assert rows == [3, 3, 3, 2]
+    words += ["size=tiny", "steps=2", "start=null", "tokens=100", "threads=1", "last_share=0.5", "warmup=1"]
+    words += [f"data={tmp_path}/encoded", f"out={tmp_path}/run", "log_every=1"]
+    losses = backbone.main(words, "video_short_low")
+    assert len(losses) == 2 and 1 < losses[0] < 4
+    net = load(DiT, tmp_path / "run/model.safetensors")
+    assert net.config.condition_channels == 17 and not net.config.guidance_embed
+
+
 # ---- LoRA --------------------------------------------------------------------------------------
 
 
