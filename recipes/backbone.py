@@ -181,7 +181,7 @@ def make_net(settings: BackboneSettings, config: DiTConfig) -> DiT | LowRank:
             f"rank={settings.rank}: a LoRA needs base=, the weights it changes, no start= and no unfreezing"
         )
     loaded = weights.load(settings.base).module().float()
-    if not isinstance(loaded, DiT) or loaded.config.text_dim != config.text_dim:
+    if type(loaded) is not DiT or loaded.config.text_dim != config.text_dim:
         raise UserError(f"base={settings.base}: is no DiT for text of {config.text_dim} channels")
     loaded.train()
     loaded.recompute = settings.recompute

@@ -82,7 +82,7 @@ class Asked:
 def load_teacher(path: Path) -> DiT:
     """A trained net, in any layout that `avatar weights` knows."""
     net = weights.load(path).module().float()
-    if not isinstance(net, DiT):
+    if type(net) is not DiT:
         raise UserError(f"teacher={path}: is no DiT")
     return net.requires_grad_(False)
 
