@@ -233,11 +233,10 @@ def held_out_probe(
 
 
 def main(words: list[str], recipe: str = __file__) -> list[float]:
-    """Train with the settings of a YAML changed by `words`; returns the losses.
-
-    Args:
-        recipe: name of the YAML, or a program beside which it lies.
-    """
+    """Train with the settings of a recipe's YAML changed by `words`, of which the first may name the recipe;
+    returns the losses."""
+    if words and "=" not in words[0]:
+        recipe, words = words[0], words[1:]
     settings = read_settings(BackboneSettings, recipe, words)
     torch.manual_seed(settings.seed)
     data = EncodedSet(settings.data)

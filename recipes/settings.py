@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib.resources import files
-from inspect import signature
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -110,16 +109,9 @@ def read_settings(kind: type[SettingsType], recipe: str, words: Sequence[str]) -
         ) from error
 
 
-def run(main: Callable[..., object]) -> None:
-    """A recipe as a program: its `main` gets the words of the command line; a user's mistake is one line.
-
-    The first word may name a YAML, where the program has several.
-    """
-    words = sys.argv[1:]
+def run(main: Callable[[list[str]], object]) -> None:
+    """A recipe as a program: its `main` gets the words of the command line; a user's mistake is one line."""
     try:
-        if words and "=" not in words[0] and len(signature(main).parameters) > 1:
-            main(words[1:], words[0])
-        else:
-            main(words)
+        main(sys.argv[1:])
     except UserError as error:
         sys.exit(f"avatar: {error}")

@@ -215,11 +215,10 @@ def make_net(settings: VAESettings, read: ClipReader) -> CausalVAE | Contest:
 
 
 def main(words: list[str], recipe: str = __file__) -> list[float]:
-    """Train with the settings of a YAML changed by `words`; returns the losses.
-
-    Args:
-        recipe: name of the YAML, or a program beside which it lies.
-    """
+    """Train with the settings of a recipe's YAML changed by `words`, of which the first may name the recipe;
+    returns the losses."""
+    if words and "=" not in words[0]:
+        recipe, words = words[0], words[1:]
     settings = read_settings(VAESettings, recipe, words)
     torch.manual_seed(settings.seed)
     read = ClipReader(settings)
