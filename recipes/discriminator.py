@@ -44,22 +44,12 @@ class Discriminator(nn.Module):
         return self.out(x)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ContestConfig:
-    """Sizes of a `Contest`."""
+class Contest(CausalVAE):
+    """A VAE with its adversary, trained together; `start` may be a VAE alone."""
 
-    vae: VAEConfig
-    discriminator: DiscriminatorConfig
-
-
-class Contest(nn.Module):
-    """A VAE and its adversary, trained together."""
-
-    def __init__(self, config: ContestConfig, vae: CausalVAE) -> None:
-        super().__init__()
-        self.config = config
-        self.vae = vae
-        self.discriminator = Discriminator(config.discriminator)
+    def __init__(self, config: VAEConfig, adversary: DiscriminatorConfig) -> None:
+        super().__init__(config)
+        self.discriminator = Discriminator(adversary)
 
     def losses(self, real: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
         """What the VAE and what the adversary is to make small, of clips (B, 3, T, H, W)."""
@@ -69,13 +59,6 @@ class Contest(nn.Module):
         return fooled, F.relu(1 - true).mean() + F.relu(1 + false).mean()
 
 
-def vae_of(net: nn.Module) -> CausalVAE:
-    """The VAE, alone or with its adversary."""
-    vae = net.vae if isinstance(net, Contest) else net
-    assert isinstance(vae, CausalVAE)
-    return vae
-
-
 def vae_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The VAE's share of the tensors of a `Contest`."""
-    return {name.removeprefix("vae."): value for name, value in tensors.items() if name.startswith("vae.")}
+    return {name: value for name, value in tensors.items() if not name.startswith("discriminator.")}

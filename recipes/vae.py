@@ -28,7 +28,7 @@ from avatar.backbone.vae import CausalVAE, Posterior
 from avatar.errors import UserError
 from avatar.presets import PRESETS
 from avatar.recipes.captioned import Captioned, read_captioned
-from avatar.recipes.discriminator import Contest, ContestConfig, DiscriminatorConfig, vae_of, vae_tensors
+from avatar.recipes.discriminator import Contest, DiscriminatorConfig, vae_tensors
 from avatar.recipes.perceptual import Perceptual, read_weights
 from avatar.recipes.settings import Settings, read_settings, run
 from avatar.recipes.training import Batch, Losses, train
@@ -150,7 +150,8 @@ class ReconstructionLoss:
         self.settings, self.perceptual = settings, perceptual
 
     def __call__(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
-        settings, vae = self.settings, vae_of(model)
+        settings, vae = self.settings, model
+        assert isinstance(vae, CausalVAE)
         x = batch["x"].to(next(vae.parameters()).device)
         tiled = bool(torch.rand((), generator=generator) < settings.tiled_share)
         made, posterior = code(vae, x, generator, tiled, settings.trained == "decoder")
@@ -162,8 +163,8 @@ class ReconstructionLoss:
         if self.perceptual is not None:
             found["perceptual"] = self.distance(x, made, generator)
             loss = loss + settings.perceptual_weight * found["perceptual"]
-        if isinstance(model, Contest):
-            found["adversarial"], found["discriminator"] = model.losses(x, made)
+        if isinstance(vae, Contest):
+            found["adversarial"], found["discriminator"] = vae.losses(x, made)
             told = float(batch["step"] >= settings.adversarial_from)
             # The adversary's own loss has the same weight: AdamW does not see it, but the clipped gradient
             # would.
@@ -182,13 +183,14 @@ class ReconstructionLoss:
         return self.perceptual.to(x.device)(one, other).mean()
 
 
-def make_net(settings: VAESettings, read: ClipReader) -> CausalVAE | Contest:
+def make_net(settings: VAESettings, read: ClipReader) -> CausalVAE:
     """The VAE, with its adversary where it has a weight.
 
     Raises:
         UserError: settings that ask for what the preset's VAE has not, or contradict each other.
     """
-    vae = CausalVAE(PRESETS[settings.preset].vae)
+    config, adversary = PRESETS[settings.preset].vae, DiscriminatorConfig(width=settings.discriminator)
+    vae = Contest(config, adversary) if settings.adversarial_weight else CausalVAE(config)
     if settings.kl_weight and not vae.config.stochastic:
         raise UserError(f"kl_weight: the VAE of the preset {settings.preset} has no posterior, only a mean")
     if bool(settings.perceptual) != bool(settings.perceptual_weight):
@@ -208,10 +210,7 @@ def make_net(settings: VAESettings, read: ClipReader) -> CausalVAE | Contest:
         for name, module in vae.named_children():
             if name in ("encoder", "quant_conv", "shortcut_in"):
                 module.requires_grad_(False)
-    if not settings.adversarial_weight:
-        return vae
-    adversary = DiscriminatorConfig(width=settings.discriminator)
-    return Contest(ContestConfig(vae=vae.config, discriminator=adversary), vae)
+    return vae
 
 
 def main(words: list[str], recipe: str = __file__) -> list[float]:
@@ -231,14 +230,13 @@ def main(words: list[str], recipe: str = __file__) -> list[float]:
         test.append(read.square(film, np.random.default_rng(0), count, 1, side))
 
     def probe(net: nn.Module) -> dict[str, float]:
-        vae = vae_of(net)
-        errors = [(vae(x).float() - x).square().mean().item() for x in test]
+        errors = [(net(x).float() - x).square().mean().item() for x in test]
         return {"held_out_psnr": round(float(np.mean([-10 * np.log10(e / 4) for e in errors])), 3)}
 
     losses = train(model, read, ReconstructionLoss(settings, perceptual), settings, probe)
     if isinstance(model, Contest):
         averaged = vae_tensors(load_file(settings.out / "model.safetensors"))
-        save(fill(CausalVAE, model.config.vae, averaged, "the run"), settings.out / "vae.safetensors")
+        save(fill(CausalVAE, model.config, averaged, "the run"), settings.out / "vae.safetensors")
     return losses
 
 

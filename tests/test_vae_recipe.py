@@ -22,7 +22,7 @@ from avatar.backbone.vae import CausalVAE, Posterior
 from avatar.errors import UserError
 from avatar.presets import PRESETS
 from avatar.recipes import vae
-from avatar.recipes.discriminator import Contest, ContestConfig, DiscriminatorConfig
+from avatar.recipes.discriminator import Contest, DiscriminatorConfig
 from avatar.recipes.perceptual import STAGES, Perceptual, read_weights
 from avatar.recipes.settings import read_settings
 from avatar.recipes.shards import write
@@ -120,16 +120,17 @@ def test_the_divergence_is_that_of_two_normal_laws() -> None:
 
 def test_neither_side_of_a_contest_trains_the_other() -> None:
     torch.manual_seed(0)
-    config = ContestConfig(vae=TINY.vae, discriminator=DiscriminatorConfig(width=4, layers=2))
-    net = Contest(config, tiny_vae(random=True))
+    net = Contest(TINY.vae, DiscriminatorConfig(width=4, layers=2))
+    net.load_state_dict(tiny_vae(random=True).state_dict(), strict=False)
     x = torch.rand(1, 3, 5, 32, 32) * 2 - 1
 
     def reached(which: int) -> set[str]:
         net.zero_grad()
-        net.losses(x, net.vae(x))[which].backward()
+        net.losses(x, net(x))[which].backward()
         return {name.split(".")[0] for name, value in net.named_parameters() if value.grad is not None}
 
-    assert reached(0) == {"vae"} and reached(1) == {"discriminator"}
+    assert reached(0) == {"encoder", "decoder", "shortcut_in", "shortcut_out"}
+    assert reached(1) == {"discriminator"}
     fooled, caught = net.losses(x, x)
     score = net.discriminator(x)
     assert fooled.item() == pytest.approx(-score.mean().item(), rel=1e-5)
@@ -235,8 +236,8 @@ def test_the_vae_of_a_contest_stands_alone_too(trained: tuple[str, list[float], 
     _, _, out = trained
     both = load_file(out / "model.safetensors")
     alone = load(CausalVAE, out / "vae.safetensors")
-    assert {f"vae.{name}" for name in alone.state_dict()} < both.keys()
-    assert all(torch.equal(value, both[f"vae.{n}"].float()) for n, value in alone.state_dict().items())
+    assert alone.state_dict().keys() < both.keys()
+    assert all(torch.equal(value, both[name].float()) for name, value in alone.state_dict().items())
 
 
 def test_the_decoder_alone_trains_where_tiles_are_on_and_off(
@@ -247,7 +248,25 @@ def test_the_decoder_alone_trains_where_tiles_are_on_and_off(
     torch.manual_seed(settings.seed)
     before = vae.make_net(settings, vae.ClipReader(settings)).state_dict()
     after = torch.load(out / "states/state-3.pt", weights_only=True)["model"]
-    moved = {n.split(".")[1] for n in before if not torch.equal(before[n], after[n]) and n.startswith("vae.")}
+    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     held = {"encoder", "quant_conv"}
     assert {"decoder", "post_quant_conv"} <= moved
     assert moved & held == (held if name == "vae_hunyuan" else set())
+
+
+def test_a_contest_starts_from_a_vae_alone(data: Path, tmp_path: Path) -> None:
+    words = [f"data={data}/clips", "preset=tiny", "steps=1", "held_out=1", "threads=1", "crop=32", "frames=5"]
+    words += [
+        "strides=[1]",
+        "perceptual=[]",
+        "perceptual_weight=0",
+        "kl_weight=0",
+        "curriculum=[]",
+        "batch=1",
+    ]
+    first = tmp_path / "first"
+    vae.main([*words, f"out={first}", "adversarial_weight=0"], "vae_hunyuan")
+    out = tmp_path / "second"
+    vae.main([*words, f"out={out}", f"start={first}/model.safetensors", "discriminator=4"], "vae_hunyuan")
+    begun = json.loads((out / "log.jsonl").read_text().splitlines()[0])
+    assert begun["new"] and all(name.startswith("discriminator.") for name in begun["new"])
