@@ -76,10 +76,7 @@ def read_captioned(folder: Path, more_than: int = 0) -> list[Captioned]:
         paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURES)
         found = [_picture(path, number) for number, path in enumerate(paths)]
     if len(found) <= more_than:
-        raise UserError(
-            f"{folder}: {len(found)} clips, more than {more_than} are needed; they are of "
-            "`avatar prepare` or the factory, or pictures with captions"
-        )
+        raise UserError(f"{folder}: {len(found)} clips, more than {more_than} are needed")
     return found
 
 

@@ -19,7 +19,7 @@ from small_run import equal, state
 from tiny import picture
 from torch import Tensor
 
-from avatar import weights
+from avatar import ffmpeg, weights
 from avatar.backbone import flow
 from avatar.backbone.checkpoint import load, save
 from avatar.backbone.dit import DiT, DiTConfig, FinalLayer, Modulation
@@ -144,6 +144,24 @@ def test_captions_are_read_from_all_kinds_of_folders(tmp_path: Path, clips: Path
     (only,) = read_captioned(pictures)
     assert (only.caption, only.shape, only.frames(0, 1).shape) == ("a wall", (1, 64, 96), (1, 64, 96, 3))
     with pytest.raises(UserError, match="0 clips, more than 0 are needed"):
+        read_captioned(tmp_path)
+
+
+def test_prepared_footage_is_read_at_its_size(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    source = ("-f", "lavfi", "-i", "testsrc=size=64x64:rate=25:duration=0.4")
+    subprocess.run(
+        ffmpeg.command("-y", *source, str(tmp_path / "clips/a.mp4")), check=True, capture_output=True
+    )
+    entry = {"id": "a", "split": "train", "frames": 10, "caption": {"short": "no", "dense": "A test card."}}
+    (tmp_path / "index.json").write_text(json.dumps([entry]))
+    (tmp_path / "prepare.json").write_text(json.dumps({"reading": {"size": 64}}))
+    (film,) = read_captioned(tmp_path)
+    assert (film.caption, film.split, film.shape) == ("A test card.", "train", (10, 64, 64))
+    whole = film.frames(0, 10)
+    assert whole.shape == (10, 64, 64, 3) and np.array_equal(film.frames(1, 3, 4), whole[1::4])
+    (tmp_path / "prepare.json").unlink()
+    with pytest.raises(UserError, match=r"index\.json: not an index of clips"):
         read_captioned(tmp_path)
 
 
