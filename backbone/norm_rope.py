@@ -73,8 +73,11 @@ def _norm_rope_grad(
     sums = weight.new_empty(len(runs), len(weight))
 
     def norm(i: int) -> None:
-        run = x[:, runs[i]].to(torch.float32, copy=True)
-        back = grad[:, runs[i]].to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        # Plain products give gradients of any layout, and pairs must lie side by side.
+        run, back = (
+            y[:, runs[i]].to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+            for y in (x, grad)
+        )
         if rotation is not None:
             torch.view_as_complex(back.unflatten(-1, (-1, 2))).mul_(rotation[runs[i], None].conj())
         factor = torch.rsqrt(run.square().mean(-1, keepdim=True) + EPS)

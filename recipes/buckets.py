@@ -103,6 +103,9 @@ class BucketSampler(Generic[Clip]):
         shapes: (frames, height, width) of every clip.
         budget: tokens of a part.
         parts: of a step, on all processes together.
+        most: clips of a part, however short they are.
+        pictures: share of the steps on buckets of one frame, where there are others too; None leaves it to
+            chance.
 
     Attributes:
         members: the clips of each bucket that has any.
@@ -119,8 +122,10 @@ class BucketSampler(Generic[Clip]):
         budget: int,
         seed: int = 0,
         parts: int = 1,
+        most: int | None = None,
+        pictures: float | None = None,
     ) -> None:
-        self.budget, self.seed, self.parts = budget, seed, parts
+        self.budget, self.seed, self.parts, self.most = budget, seed, parts, most
         self.members: dict[Bucket, list[Clip]] = {}
         self.dropped: list[Clip] = []
         for clip, (frames, height, width) in shapes.items():
@@ -133,8 +138,17 @@ class BucketSampler(Generic[Clip]):
             raise UserError(f"no clip has the {min(buckets.durations)} frames of the shortest bucket")
         self.order = sorted(self.members)
         # Every clip is to be seen as often as any other, whatever the batch of its bucket.
-        wanted = np.array([len(self.members[b]) / b.batch(budget) for b in self.order])
+        wanted = np.array([len(self.members[b]) / self.batch(b) for b in self.order])
         self.chances = wanted / wanted.sum()
+        still = np.array([b.frames == 1 for b in self.order])
+        if pictures is not None and still.any() and not still.all():
+            for kind, share in ((still, pictures), (~still, 1 - pictures)):
+                self.chances[kind] *= share / self.chances[kind].sum()
+
+    def batch(self, bucket: Bucket) -> int:
+        """Clips of a part in a bucket."""
+        count = bucket.batch(self.budget)
+        return count if self.most is None else min(count, self.most)
 
     def bucket(self, step: int) -> Bucket:
         """The bucket of a step."""
@@ -146,5 +160,5 @@ class BucketSampler(Generic[Clip]):
         bucket = self.bucket(part // self.parts)
         known = self.members[bucket]
         rng = np.random.default_rng((self.seed, part, 1))
-        count = bucket.batch(self.budget)
+        count = self.batch(bucket)
         return bucket, [known[i] for i in rng.choice(len(known), count, replace=count > len(known))]

@@ -12,6 +12,7 @@ from avatar.backbone import checkpoint
 from avatar.backbone.attention import Grid, apply_rope, attention, rms_norm, rope_3d, rope_frequencies
 from avatar.backbone.dit import DiT, DiTConfig
 from avatar.backbone.embed import sinusoid
+from avatar.backbone.norm_rope import norm_rope
 from avatar.presets import HUNYUAN
 
 PLAIN = DiTConfig(
@@ -78,6 +79,20 @@ def test_rope_knows_distances_only() -> None:
 
 def test_rope_frequencies() -> None:
     assert torch.allclose(rope_frequencies(4, 256.0), torch.tensor([1.0, 1 / 16]))
+
+
+def test_a_gradient_of_any_layout_goes_back_through_norm_and_rotation() -> None:
+    torch.manual_seed(0)
+    x, weight, rotation = (
+        torch.randn(2, 5, 3, 8, requires_grad=True),
+        torch.rand(8),
+        rope_3d((5, 1, 1), (8, 0, 0), 9),
+    )
+    grad = torch.randn(2, 3, 8, 5).permute(0, 3, 1, 2)  # as products of queries and keys give it
+    found = [
+        torch.autograd.grad(norm_rope([(x, weight, rotation)]), x, g)[0] for g in (grad, grad.contiguous())
+    ]
+    torch.testing.assert_close(*found)
 
 
 def test_norm_of_heads_is_computed_in_float32() -> None:
