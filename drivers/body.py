@@ -51,6 +51,7 @@ class BodyStage:
         self.body = Body(
             points=keypoints.astype(np.float64),
             seen=(scores >= SEEN) & inside,
+            beyond=~inside,
             chin=face[CHIN, :2].astype(np.float64),
             crown=face[FOREHEAD, :2].astype(np.float64),
         )

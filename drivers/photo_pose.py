@@ -1,8 +1,9 @@
 """The pose of the person in a photo whose face is known, found twice: in the photo and in its mirror image.
 
 A driver's joints are smoothed over time, a photo's can not be: the mean of the two looks is nearer to the
-truth than one. Where they are far apart, the detector guesses, as it does at forearms that cross, and a limb
-that is guessed must not be cut out of the picture: it counts as missing.
+truth than one. Where they are far apart, the detector guesses, as it does at forearms that cross, and an arm
+that is guessed anywhere must not be cut out of the picture: it counts as missing, as moving half of it would
+tear it.
 """
 
 from __future__ import annotations
@@ -56,9 +57,8 @@ def agreed(points: Array, scores: Array, others: Array, sure: Array) -> tuple[Ar
     across = points[INDEX["left_shoulder"]] - points[INDEX["right_shoulder"]]
     for side in SIDES:
         arm = [INDEX[f"{side}_{name}"] for name in ARM]
-        guessed = apart[arm[:2]] > GUESSED * max(float(np.linalg.norm(across)), 1.0)
-        if guessed.any():
-            scores[arm[int(guessed.argmax()) :]] = 0
+        if apart[arm[:2]].max() > GUESSED * max(float(np.linalg.norm(across)), 1.0):
+            scores[arm] = 0
     return points, scores
 
 

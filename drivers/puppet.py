@@ -69,11 +69,13 @@ class Body:
     Attributes:
         points: (134, 2), px of the photo.
         seen: (134,), which of them the photo shows.
+        beyond: (134,), which lie outside of the photo: a guess of the detector.
         chin, crown: of the face, (2,), px.
     """
 
     points: Wide
     seen: Flags
+    beyond: Flags
     chin: Wide
     crown: Wide
 
@@ -235,7 +237,10 @@ PALM = 0.22
 
 
 def arm_bones(body: Body, side: str) -> list[Bone]:
-    """Upper arm, forearm and hand, as far as the photo shows their joints; none without an elbow."""
+    """Upper arm, forearm and hand, as far as the photo shows their joints; none without an elbow.
+
+    A forearm that leaves the photo goes to where the wrist must be outside.
+    """
     shoulder, elbow, wrist = (f"{side}_{joint}" for joint in ("shoulder", "elbow", "wrist"))
     if not body.has(shoulder, elbow):
         return []
@@ -246,7 +251,8 @@ def arm_bones(body: Body, side: str) -> list[Bone]:
         names=(shoulder, elbow),
         radius=(thick["shoulder"], thick["elbow"]),
     )
-    if not body.has(wrist):
+    leaves = bool(body.beyond[INDEX[wrist]])
+    if not (body.has(wrist) or leaves):
         return [upper]
     fore = Bone(
         start=body.at(elbow),
@@ -254,6 +260,8 @@ def arm_bones(body: Body, side: str) -> list[Bone]:
         names=(elbow, wrist),
         radius=(thick["elbow"], thick["wrist"]),
     )
+    if leaves:
+        return [upper, fore]
     points = list(LEFT_HAND if side == "left" else RIGHT_HAND)
     if body.seen[points].all():
         tip = body.points[points[5:]].mean(0)
