@@ -169,7 +169,7 @@ def _arm(
 
 
 def _cut_off(rest: Flags, arm: Flags, trunk: Flags) -> Flags:
-    """What of the rest of a person touches the arm and hangs on the trunk by no more than a thread, (H, W)."""
+    """What of the rest of a person touches the arm and hangs on the trunk by a thread at most, (H, W)."""
     square = np.ones((THREAD, THREAD), np.uint8)
     _, labels = cv2.connectedComponents(cv2.morphologyEx(rest.astype(np.uint8), cv2.MORPH_OPEN, square))
     held = (labels > 0) & np.isin(labels, labels[trunk & (labels > 0)])
