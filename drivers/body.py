@@ -156,7 +156,7 @@ class BodyStage:
         lay(out, drawn, int(low[1]), int(low[0]))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def lay(out: NDArray, layer: NDArray, top: int, left: int) -> None:
     """Lay RGB with a matte (h, w, 4) over a picture (H, W, 3), in place."""
     for y in range(layer.shape[0]):
