@@ -16,7 +16,7 @@ from avatar.drivers.added_motion import AddedMotion
 from avatar.drivers.expression import ExpressionReader, ExpressionSignal
 from avatar.drivers.head import HeadSignal
 from avatar.drivers.mesh import ReferenceMesh
-from avatar.drivers.mix import add_expressions, add_poses, mix_codes, within_reach
+from avatar.drivers.mix import add_expressions, add_poses, mildly, mix_codes, opened, within_reach
 from avatar.drivers.pose import PoseSignal
 from avatar.drivers.signal import Signal, step_strength
 from avatar.drivers.split import turned_only
@@ -138,8 +138,12 @@ class Mixer:
             for signal in self.added
             if "head" in signal.mask
         ]
+        free = motion.curves
+        curves = add_expressions(free, shown, self.own, self.rest, speech)
+        if (mild := mildly(shown)) is not None:
+            curves = opened(curves, add_expressions(free, mild, self.own, self.rest, speech))
         motion = motion._replace(
-            curves=within_reach(add_expressions(motion.curves, shown, self.own, self.rest, speech)),
+            curves=within_reach(curves),
             head=add_poses(motion.head, turned, told),
         )
         if turned:
