@@ -30,7 +30,6 @@ LEAST_SMILE = 0.25  # of a smile, frown and the like of the photo, the most that
 FACE_PARTS = ("mouth", "eyes", "cheeks")  # in the order of `avatar.drivers.mesh.part_masks`
 SHAPE = MOUTH.copy()  # of the mouth, which is the speech's alone
 SHAPE[list(BESIDE_SPEECH)] = 0
-SHAPED = np.flatnonzero(SHAPE)
 WIDE = 0.7  # of a curve: lips that are to part further hardly do so, and the chin tears
 
 
@@ -75,17 +74,24 @@ def mildly(signals: Sequence[ExpressionSignal]) -> list[ExpressionSignal] | None
 
 
 def opened(curves: Array, mild: Array) -> Array:
-    """Curves (T, 52) of strengths above 1 whose mouth opens no further than to WIDE, or than it did at 1.
+    """Curves (T, 52) of strengths above 1 whose mouth does no more than a mouth can.
+
+    What shapes it goes no further than to WIDE, and none of its curves under 0; where it was beyond these at
+    strength 1 it stays.
 
     Args:
         mild: the same curves at strength 1.
     """
-    more = (curves - mild)[:, SHAPED]
-    room = np.maximum(WIDE - mild[:, SHAPED], 0)
-    limited = room * np.tanh(np.maximum(more, 0) / np.maximum(room, 1e-6)) + np.minimum(more, 0)
-    out = curves.copy()
-    out[:, SHAPED] = np.where(more == 0, out[:, SHAPED], mild[:, SHAPED] + limited)
-    return out
+    more = curves - mild
+    up, down = np.maximum(WIDE - mild, 0), np.maximum(mild, 0)
+    rise = np.where(SHAPE > 0, _held(more, up), more)
+    limited = mild + np.where(more > 0, rise, -_held(-more, down))
+    return np.where((MOUTH > 0) & (more != 0), limited, curves).astype(np.float32)
+
+
+def _held(more: Array, room: Array) -> Array:
+    """What is more than it was, softly held within its room."""
+    return room * np.tanh(np.maximum(more, 0) / np.maximum(room, 1e-6))
 
 
 def mix_codes(signals: Sequence[ExpressionSignal], speech: Array) -> tuple[Array, Array]:

@@ -261,6 +261,19 @@ def test_beyond_strength_1_a_mouth_opens_no_further_than_wide() -> None:
     assert np.allclose(found(0.75, 0.75), levels[2], atol=1e-6)
 
 
+def test_beyond_strength_1_a_photos_smile_is_not_turned_inside_out() -> None:
+    smile = INDEX["mouthSmileLeft"]
+    signal = ExpressionSignal(fps=Fraction(25), curves=np.zeros((1, 52), np.float32)).scaled(1.5)
+    photo = np.zeros(52, np.float32)
+    photo[smile] = 0.8
+    strong, mild = (
+        add_expressions(photo[None], signals, photo, photo, np.zeros(1, np.float32))
+        for signals in ([signal], mildly([signal]) or [])
+    )
+    assert strong[0, smile] < -0.3 and mild[0, smile] == 0
+    assert opened(strong, mild)[0, smile] == 0
+
+
 def test_beside_speech_a_smile_is_not_wiped_off() -> None:
     """An expression that does not smile takes a part of the photo's smile away; without speech all of it."""
     smile = INDEX["mouthSmileLeft"]
