@@ -73,12 +73,13 @@ def _heard(signal: Mixed) -> bool:
 class Mixer:
     """Adds expressions, poses and prompts to the motion of a video.
 
+    Of a head only yaw and pitch are the face's; `avatar.whole` moves the person by the rest.
+
     Args:
         mesh: of the reference.
         signals: with their own strengths and masks, of any length and frame rate.
         fps, frames: of the video.
         when_short: see `fitted`.
-        whole: whether `avatar.whole` moves the person, so that only yaw and pitch of a pose are the face's.
 
     Attributes:
         schedules: by kind, the strength of what the net hears at a sampling time.
@@ -95,9 +96,7 @@ class Mixer:
         fps: Fraction,
         frames: int,
         when_short: WhenShort,
-        whole: bool = False,
     ) -> None:
-        self.whole = whole
         self.rest, self.own = mesh.rest, np.zeros_like(mesh.rest)
         self.expressions: list[ExpressionSignal] = []
         self.added: list[AddedMotion] = []
@@ -131,10 +130,9 @@ class Mixer:
         """
         part = np.arange(first, first + len(motion.curves))
         shown = [signal.at_rows(part) for signal in self.expressions]
-        own = turned_only if self.whole else np.asarray
-        turned = [(own(signal.head[part]), signal.strength[part]) for signal in self.heads]
+        turned = [(turned_only(signal.head[part]), signal.strength[part]) for signal in self.heads]
         told = [
-            (own(signal.head[part]), signal.sway[part], signal.strength[part])
+            (turned_only(signal.head[part]), signal.sway[part], signal.strength[part])
             for signal in self.added
             if "head" in signal.mask
         ]
