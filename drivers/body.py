@@ -101,10 +101,10 @@ class BodyStage:
         if picture is not None:
             np.copyto(out, picture, where=self.cutout.around)
         cells = self.trunk(points, move, zoom)
-        box = self.trunk.shown(cells)
-        source = self.trunk.enlarged(cells, box)
-        drawn = cv2.remap(sheet, source, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        lay(out, drawn, box[0].start, box[1].start)
+        for box in self.trunk.shown(cells):
+            source = self.trunk.enlarged(cells, box)
+            drawn = cv2.remap(sheet, source, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+            lay(out, drawn, box[0].start, box[1].start)
         chains = [self._moves(pieces, points, zoom) for pieces in self.cutout.arms]
         for depth in range(3):
             for chain in chains:
