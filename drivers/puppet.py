@@ -183,7 +183,7 @@ class Trunk:
         return (back - 0.5).astype(np.float32)
 
     def shown(self, cells: Array) -> list[tuple[slice, slice]]:
-        """Rows and columns of the moved picture that may show anything of the trunk, in bands from the top."""
+        """Rows and columns of the moved picture that may show the trunk, in bands from the top."""
         near = cv2.remap(self.near, cells, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE) > 0
         width, height = self.size
         bands = []
