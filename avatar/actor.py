@@ -92,7 +92,6 @@ class Actor:
             fps=options.fps,
             frames=frames,
             when_short=options.when_short,
-            whole=True,
         )
         self.body: WholeBody | None = None
         if moving or turning:

@@ -226,6 +226,7 @@ class Dubber(Renderer):
     def __init__(self, nets: Nets, footage: Footage, queue: Iterator[Source]) -> None:
         first = next(queue)
         super().__init__(nets, first.picture, first.landmarks)
+        self.between_lips = None  # every frame has its own, and no head is turned
         self.paints, self.queue = footage.paints, chain([first], queue)
         self.shown: deque[tuple[Source, Array]] = deque()
         self._own: deque[tuple[Tensor, Tensor]] = deque()

@@ -16,7 +16,7 @@ from avatar.drivers.added_motion import AddedMotion
 from avatar.drivers.expression import ExpressionReader, ExpressionSignal
 from avatar.drivers.head import HeadSignal
 from avatar.drivers.mesh import ReferenceMesh
-from avatar.drivers.mix import add_expressions, add_poses, mix_codes, within_reach
+from avatar.drivers.mix import add_expressions, add_poses, mildly, mix_codes, opened, within_reach
 from avatar.drivers.pose import PoseSignal
 from avatar.drivers.signal import Signal, step_strength
 from avatar.drivers.split import turned_only
@@ -73,12 +73,13 @@ def _heard(signal: Mixed) -> bool:
 class Mixer:
     """Adds expressions, poses and prompts to the motion of a video.
 
+    Of a head only yaw and pitch are the face's; `avatar.whole` moves the person by the rest.
+
     Args:
         mesh: of the reference.
         signals: with their own strengths and masks, of any length and frame rate.
         fps, frames: of the video.
         when_short: see `fitted`.
-        whole: whether `avatar.whole` moves the person, so that only yaw and pitch of a pose are the face's.
 
     Attributes:
         schedules: by kind, the strength of what the net hears at a sampling time.
@@ -95,9 +96,7 @@ class Mixer:
         fps: Fraction,
         frames: int,
         when_short: WhenShort,
-        whole: bool = False,
     ) -> None:
-        self.whole = whole
         self.rest, self.own = mesh.rest, np.zeros_like(mesh.rest)
         self.expressions: list[ExpressionSignal] = []
         self.added: list[AddedMotion] = []
@@ -131,15 +130,18 @@ class Mixer:
         """
         part = np.arange(first, first + len(motion.curves))
         shown = [signal.at_rows(part) for signal in self.expressions]
-        own = turned_only if self.whole else np.asarray
-        turned = [(own(signal.head[part]), signal.strength[part]) for signal in self.heads]
+        turned = [(turned_only(signal.head[part]), signal.strength[part]) for signal in self.heads]
         told = [
-            (own(signal.head[part]), signal.sway[part], signal.strength[part])
+            (turned_only(signal.head[part]), signal.sway[part], signal.strength[part])
             for signal in self.added
             if "head" in signal.mask
         ]
+        free = motion.curves
+        curves = add_expressions(free, shown, self.own, self.rest, speech)
+        if (mild := mildly(shown)) is not None:
+            curves = opened(curves, add_expressions(free, mild, self.own, self.rest, speech))
         motion = motion._replace(
-            curves=within_reach(add_expressions(motion.curves, shown, self.own, self.rest, speech)),
+            curves=within_reach(curves),
             head=add_poses(motion.head, turned, told),
         )
         if turned:

@@ -34,6 +34,7 @@ from avatar.drivers.mouth import MouthModel
 from avatar.drivers.relief import CELL as RELIEF_CELL
 from avatar.drivers.skeleton import draw_skeleton, face_keypoints
 from avatar.drivers.warp import Driven, DrivenReference
+from avatar.lips import keep_shut
 from avatar.model import GROUP, Conditions, Generator, Strengths, face_window, group
 from avatar.windows import Motion, Window, fill, regroup
 
@@ -150,6 +151,7 @@ class Renderer:
         self.reference = self._inside(pixels(picture[None], nets.device))  # (1, 3, 1, s, s)
         with torch.no_grad(), autocast(nets.device):
             self.latents = nets.vae.encode(self.reference).float()
+        self.between_lips: Tensor | None = self._inside(self._to(self.driven.between_lips)[None, None])
         self.fade = _fade(CELL * self.cells, side).to(nets.device)
 
     @torch.no_grad()
@@ -323,6 +325,9 @@ class Renderer:
                 self._to(relief)[..., self.relief_rows, self.relief_columns],
                 lit[:, 0, :, self.relief_rows, self.relief_columns],
             )
+        if self.between_lips is not None:
+            inside = self._inside(shown), prior_flow, masks[:, 0], self.between_lips
+            decoded = keep_shut(decoded, *inside)
         share, rgb = smooth_jumps(decoded)
         for k in range(count):
             flow_k, mask_k, rgb_k = (

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avatar.actor import Actor
+from avatar.ahead import beside
 from avatar.drivers.audio_signal import AudioSignal, Recording, Sound
 from avatar.drivers.face import Face, choose_face, find_faces
 from avatar.drivers.signal import Signal
@@ -19,10 +20,12 @@ from avatar.errors import UserError
 from avatar.inputs import Driver
 from avatar.media import frame_count, read_image
 from avatar.options import DriveOptions
-from avatar.render import NOTHING, Known, Nets
+from avatar.render import NOTHING, Frame, Known, Nets
 from avatar.writer import VideoWriter
 
 Pixels = NDArray[np.uint8]
+
+WAITING = 16  # frames of the nets that may wait for the photo: those of a window
 
 
 class Session:
@@ -143,11 +146,15 @@ class DriveSession(Session):
         return found
 
     def __iter__(self) -> Iterator[Pixels]:
-        for number, parts in enumerate(zip(*self.actors, strict=True)):
-            frame = self.photo
-            for actor, part in zip(self.actors, parts, strict=True):
-                frame = actor.show(number, part, frame)
-            yield frame
+        return beside(self._shown, enumerate(zip(*self.actors, strict=True)), WAITING)
+
+    def _shown(self, made: tuple[int, tuple[Frame, ...]]) -> Pixels:
+        """The photo with every face put into it."""
+        number, parts = made
+        frame = self.photo
+        for actor, part in zip(self.actors, parts, strict=True):
+            frame = actor.show(number, part, frame)
+        return frame
 
 
 class Clip:

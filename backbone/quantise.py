@@ -5,14 +5,12 @@ Norms, modulations, embeddings and the last layer stay as they are: they are sma
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Literal
 
 from torch import nn
 
+from avatar.backbone.notes import without_torchao_notes
 from avatar.errors import UserError
 
 Weights = Literal["int8", "fp8"]
@@ -28,30 +26,12 @@ def quantise(net: nn.Module, weights: Weights) -> None:
     """
     if find_spec("torchao") is None:
         raise UserError(f"{weights} weights need torchao: install it by `pip install avatar-toolkit[quant]`")
-    with _without_notes():
+    with without_torchao_notes():
         from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
 
     config = Int8WeightOnlyConfig() if weights == "int8" else Float8WeightOnlyConfig()
     for name in ("double_blocks", "single_blocks"):
         quantize_(net.get_submodule(name), config, filter_fn=_chosen)
-
-
-@contextmanager
-def _without_notes() -> Iterator[None]:
-    """Keep back what is logged while torchao is imported.
-
-    It warns of kernels that do not load here, all for CUDA devices of one kind and none used for weights
-    alone, and PyTorch of how torchao registers its types.
-    """
-    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _chosen(module: nn.Module, name: str) -> bool:

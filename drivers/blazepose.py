@@ -67,10 +67,11 @@ class BlazePose:
             self._finder.process({"image": blank})  # the nets are loaded, and say so, by threads of their own
             self._reader.process(blank)
 
-    def settings(self) -> dict[str, str]:
+    @classmethod
+    def settings(cls) -> dict[str, str]:
         from mediapipe import __version__
 
-        return {"detector": self.name, "version": __version__, "layout": "3"}
+        return {"detector": cls.name, "version": __version__, "layout": "3"}
 
     def find(self, frame: Pixels) -> list[Array]:
         """Boxes of all people, the largest first: squares around the hips that hold the whole body.

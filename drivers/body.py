@@ -51,6 +51,7 @@ class BodyStage:
         self.body = Body(
             points=keypoints.astype(np.float64),
             seen=(scores >= SEEN) & inside,
+            beyond=~inside,
             chin=face[CHIN, :2].astype(np.float64),
             crown=face[FOREHEAD, :2].astype(np.float64),
         )
@@ -100,10 +101,10 @@ class BodyStage:
         if picture is not None:
             np.copyto(out, picture, where=self.cutout.around)
         cells = self.trunk(points, move, zoom)
-        box = self.trunk.shown(cells)
-        source = self.trunk.enlarged(cells, box)
-        drawn = cv2.remap(sheet, source, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        lay(out, drawn, box[0].start, box[1].start)
+        for box in self.trunk.shown(cells):
+            source = self.trunk.enlarged(cells, box)
+            drawn = cv2.remap(sheet, source, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+            lay(out, drawn, box[0].start, box[1].start)
         chains = [self._moves(pieces, points, zoom) for pieces in self.cutout.arms]
         for depth in range(3):
             for chain in chains:
@@ -155,7 +156,7 @@ class BodyStage:
         lay(out, drawn, int(low[1]), int(low[0]))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def lay(out: NDArray, layer: NDArray, top: int, left: int) -> None:
     """Lay RGB with a matte (h, w, 4) over a picture (H, W, 3), in place."""
     for y in range(layer.shape[0]):

@@ -1,4 +1,4 @@
-"""Signals kept in the user's cache by the content of the file they were taken from and how that was done."""
+"""Signals kept in the user's cache by the content of what they were taken from and how that was done."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ logger = logging.getLogger(__name__)
 S = TypeVar("S", bound=Signal)
 
 
-def cache_path(kind: type[Signal], source: Path, settings: Mapping[str, str]) -> Path:
+def cache_path(kind: type[Signal], source: Path | bytes, settings: Mapping[str, str]) -> Path:
     """The file of a signal: its name is the SHA-256 of the source's bytes, the settings and the version."""
     digest = hashlib.sha256(json.dumps([kind.KIND, VERSION, dict(sorted(settings.items()))]).encode())
-    with source.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    if isinstance(source, bytes):
+        digest.update(source)
+    else:
+        with source.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return Path(user_cache_dir("avatar-toolkit")) / "signals" / f"{digest.hexdigest()}.safetensors"
 
 
-def cached(kind: type[S], source: Path, settings: Mapping[str, str], make: Callable[[], S]) -> S:
-    """The signal of a source file, from the cache or made and put there.
+def cached(kind: type[S], source: Path | bytes, settings: Mapping[str, str], make: Callable[[], S]) -> S:
+    """The signal of a source, a file or what it would hold, from the cache or made and put there.
 
     A cache that can not be read or written is said in a warning and done without.
     """

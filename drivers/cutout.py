@@ -33,6 +33,7 @@ FREE = 0.3  # shoulder widths from an arm beyond which nothing is an arm
 SKIRT = 1.3  # shoulder widths, length of a torso whose hips are not seen
 CORE, DOUBT = 0.45, 0.5  # of half an arm's width: so far inside it is arm, so far outside it is not
 LEAST = 0.1  # of a bone's pixels, trunk beside it that is worth a look at colours
+THREAD = 5  # px, what is thinner holds nothing
 HIPS = 1.35  # a torso is so much wider than the joints of its hips
 
 
@@ -81,7 +82,7 @@ def cut(photo: Pixels, matte: Array, body: Body) -> Cutout:
         shoulder, way = bones[0].start, bones[0].end - bones[0].start
         from_joint = np.hypot(*(centres - shoulder).transpose(2, 0, 1))
         beyond = ((centres - shoulder) @ way > 0) | (np.argmin(rooms, 0) > 0) | (from_joint < CAP * body.unit)
-        arm = _arm(photo, person & beyond, bones, rooms, trunk, FREE * body.unit)
+        arm = _arm(photo, person, beyond, bones, rooms, trunk, FREE * body.unit)
         arms.append(_pieces(photo, matte, bones, rooms, arm, centres))
         removed |= arm & (from_joint > KEPT * body.unit)
     inside = (trunk <= 0) & person
@@ -120,12 +121,20 @@ def _line(mask: Pixels, start: NDArray, end: NDArray, half: float) -> None:
 
 
 def _arm(
-    photo: Pixels, person: Flags, bones: list[Bone], rooms: list[Array], trunk: Array, reach: float
+    photo: Pixels,
+    whole: Flags,
+    beyond: Flags,
+    bones: list[Bone],
+    rooms: list[Array],
+    trunk: Array,
+    reach: float,
 ) -> Flags:
     """Where an arm is, (H, W): by distance from bones and trunk, and along a trunk that it touches by colour.
 
-    Each bone is cut for itself, so that a hand before a shirt is told from a sleeve of the same shirt.
+    Each bone is cut for itself, so that a hand before a shirt is told from a sleeve of the same shirt. Only
+    what lies `beyond` the shoulder of the `whole` person is cut.
     """
+    person = whole & beyond
     owner, nearest = np.argmin(rooms, 0), np.min(rooms, 0)
     arm = np.zeros_like(person)
     for number, (bone, room) in enumerate(zip(bones, rooms, strict=True)):
@@ -156,10 +165,18 @@ def _arm(
         cv2.setRNGSeed(0)
         cv2.grabCut(picture, state, None, models[0], models[1], 2, cv2.GC_INIT_WITH_MASK)
         arm[box] |= ((state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD)) & own[box]
-    # What the cut leaves without a way to the trunk is arm too.
-    _, labels = cv2.connectedComponents((person & ~arm).astype(np.uint8))
-    attached = np.unique(labels[(trunk <= 0) & person & ~arm])
-    return arm | (person & (nearest < reach) & ~np.isin(labels, attached))
+    return arm | _cut_off(whole & ~arm, arm, trunk <= 0)
+
+
+def _cut_off(rest: Flags, arm: Flags, trunk: Flags) -> Flags:
+    """What of the rest of a person touches the arm and hangs on the trunk by a thread at most, (H, W)."""
+    square = np.ones((THREAD, THREAD), np.uint8)
+    _, labels = cv2.connectedComponents(cv2.morphologyEx(rest.astype(np.uint8), cv2.MORPH_OPEN, square))
+    held = (labels > 0) & np.isin(labels, labels[trunk & (labels > 0)])
+    loose = rest & ~trunk & (cv2.dilate(held.astype(np.uint8), square) == 0)
+    _, labels = cv2.connectedComponents(loose.astype(np.uint8))
+    touched = np.unique(labels[(cv2.dilate(arm.astype(np.uint8), square) > 0) & loose])
+    return loose & np.isin(labels, touched)
 
 
 def _outside(centres: NDArray, bone: Bone) -> Array:

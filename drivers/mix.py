@@ -12,6 +12,7 @@ signal at 0.5 given twice is that signal. Shapes: T frames, 52 curves, 6 head va
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ LEAST_SMILE = 0.25  # of a smile, frown and the like of the photo, the most that
 FACE_PARTS = ("mouth", "eyes", "cheeks")  # in the order of `avatar.drivers.mesh.part_masks`
 SHAPE = MOUTH.copy()  # of the mouth, which is the speech's alone
 SHAPE[list(BESIDE_SPEECH)] = 0
+WIDE = 0.7  # of a curve: lips that are to part further hardly do so, and the chin tears
 
 
 def add_expressions(
@@ -60,6 +62,36 @@ def within_reach(curves: Array) -> Array:
     """Curves (T, 52) that stay under 1 + MORE: at 1 a face has done all that it can, and more tears it."""
     beyond = np.maximum(curves - 1, 0)
     return (curves - beyond + MORE * np.tanh(beyond / MORE)).astype(np.float32)
+
+
+def mildly(signals: Sequence[ExpressionSignal]) -> list[ExpressionSignal] | None:
+    """The signals, their strengths of the mouth brought down to 1 together; None where they are not above."""
+    total = np.sum([signal.strength * ("mouth" in signal.mask) for signal in signals], 0)
+    if not (total > 1).any():
+        return None
+    less = np.maximum(total, 1)
+    return [replace(signal, strength=(signal.strength / less).astype(np.float32)) for signal in signals]
+
+
+def opened(curves: Array, mild: Array) -> Array:
+    """Curves (T, 52) of strengths above 1 whose mouth does no more than a mouth can.
+
+    What shapes it goes no further than to WIDE, and none of its curves under 0; where it was beyond these at
+    strength 1 it stays.
+
+    Args:
+        mild: the same curves at strength 1.
+    """
+    more = curves - mild
+    up, down = np.maximum(WIDE - mild, 0), np.maximum(mild, 0)
+    rise = np.where(SHAPE > 0, _held(more, up), more)
+    limited = mild + np.where(more > 0, rise, -_held(-more, down))
+    return np.where((MOUTH > 0) & (more != 0), limited, curves).astype(np.float32)
+
+
+def _held(more: Array, room: Array) -> Array:
+    """What is more than it was, softly held within its room."""
+    return room * np.tanh(np.maximum(more, 0) / np.maximum(room, 1e-6))
 
 
 def mix_codes(signals: Sequence[ExpressionSignal], speech: Array) -> tuple[Array, Array]:

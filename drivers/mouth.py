@@ -117,7 +117,7 @@ def develop(light: Array) -> Array:
     return 255 * light.clip(0, 1) ** np.float32(1 / GAMMA)
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _draw(
     points: NDArray,
     triangles: NDArray,

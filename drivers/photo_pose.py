@@ -1,8 +1,9 @@
 """The pose of the person in a photo whose face is known, found twice: in the photo and in its mirror image.
 
 A driver's joints are smoothed over time, a photo's can not be: the mean of the two looks is nearer to the
-truth than one. Where they are far apart, the detector guesses, as it does at forearms that cross, and a limb
-that is guessed must not be cut out of the picture: it counts as missing.
+truth than one. Where they are far apart, the detector guesses, as it does at forearms that cross, and an arm
+that is guessed anywhere must not be cut out of the picture: it counts as missing, as moving half of it would
+tear it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avatar.drivers.blazepose import BlazePose
+from avatar.drivers.cache import cached
 from avatar.drivers.mesh import CHIN, FOREHEAD, IBUG, NOSE_TIP
 from avatar.drivers.pose import PoseSignal, picture_pose
 from avatar.drivers.skeleton import FACE, HAND, INDEX, NAMES, POINTS, SEEN
@@ -21,6 +23,7 @@ from avatar.errors import UserError
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
+VERSION = "1"  # of how a pose is found here; another one makes it anew
 SAME_FACE = 0.4  # face heights that a pose's nose may be from the face's
 GUESSED = 0.13  # shoulder widths between the two looks at a joint from which on it counts as guessed
 ARM = ("elbow", "wrist", *(f"hand_{name}" for name in HAND))  # from the shoulder on
@@ -34,7 +37,12 @@ MIRRORED = [
 
 def photo_pose(photo: Pixels, face: Array) -> PoseSignal:
     """The pose of the person in a photo (H, W, 3) whose face has these landmarks (478, 2+), px; of the face
-    alone if nobody else finds the person."""
+    alone if nobody else finds the person. It is kept in the cache."""
+    settings = BlazePose.settings() | {"photo": VERSION, "size": "x".join(map(str, photo.shape))}
+    return cached(PoseSignal, photo.tobytes() + face.tobytes(), settings, lambda: _found(photo, face))
+
+
+def _found(photo: Pixels, face: Array) -> PoseSignal:
     detector, width = BlazePose(), photo.shape[1]
     nose, height = face[NOSE_TIP, :2], float(np.linalg.norm(face[CHIN, :2] - face[FOREHEAD, :2]))
     points, scores = _look(photo, detector, nose, height)
@@ -56,9 +64,8 @@ def agreed(points: Array, scores: Array, others: Array, sure: Array) -> tuple[Ar
     across = points[INDEX["left_shoulder"]] - points[INDEX["right_shoulder"]]
     for side in SIDES:
         arm = [INDEX[f"{side}_{name}"] for name in ARM]
-        guessed = apart[arm[:2]] > GUESSED * max(float(np.linalg.norm(across)), 1.0)
-        if guessed.any():
-            scores[arm[int(guessed.argmax()) :]] = 0
+        if apart[arm[:2]].max() > GUESSED * max(float(np.linalg.norm(across)), 1.0):
+            scores[arm] = 0
     return points, scores
 
 

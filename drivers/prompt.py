@@ -43,6 +43,7 @@ from avatar.drivers.prompt_net import (
 from avatar.drivers.signal import PARTS, parts_of
 from avatar.drivers.text import SentenceEncoder, Sentences
 from avatar.errors import UserError
+from avatar.options import DriveOptions
 
 Array = NDArray[np.float32]
 
@@ -50,7 +51,7 @@ SHIPPED = Path(str(files("avatar").joinpath("weights/mini/prompt.safetensors")))
 OTHERS = ("generator", "decoder", "speech")  # nets that an adapter may change beside this one
 STEPS = 8  # of the sampler
 SHIFT = 4.0  # of its times towards the noise, where it is decided what is done and to which side
-GUIDANCE = 1.25
+GUIDANCE: float = DriveOptions().prompt_guidance
 MOST_GUIDANCE = 5.0  # beyond it motion is no longer one that was ever seen
 SETTLE = 0.3  # s: motion begins in the pose of the reference
 LEAST, MOST = -0.5, 1.0  # of a curve that is added

@@ -26,6 +26,7 @@ Pixels = NDArray[np.uint8]
 SIDES = ("right", "left")
 STILL = np.array([[1.0, 0, 0], [0, 1, 0]])
 CELL = 8  # px of the grid on which the trunk's map is made
+BAND = 8  # cells, rows of it that are drawn at once, no wider than the person is there
 # In face heights: from the chin to the line of the shoulders, and half their width, where they are not seen.
 NECK, HALF = 0.5, 1.05
 # The head is a capsule from above the chin to over the crown; where the trunk's map is the head's alone and
@@ -69,11 +70,13 @@ class Body:
     Attributes:
         points: (134, 2), px of the photo.
         seen: (134,), which of them the photo shows.
+        beyond: (134,), which lie outside of the photo: a guess of the detector.
         chin, crown: of the face, (2,), px.
     """
 
     points: Wide
     seen: Flags
+    beyond: Flags
     chin: Wide
     crown: Wide
 
@@ -179,15 +182,18 @@ class Trunk:
         back = back + share * (apply(inverse(head), x) - back)
         return (back - 0.5).astype(np.float32)
 
-    def shown(self, cells: Array) -> tuple[slice, slice]:
-        """Rows and columns of the moved picture that may show anything of the trunk."""
-        near = cv2.remap(self.near, cells, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
-        box = []
-        for axis, side in ((1, self.size[1]), (0, self.size[0])):
-            here = np.flatnonzero(near.any(axis))
-            start, stop = (here[0], here[-1] + 1) if len(here) else (1, 1)
-            box.append(slice(max(0, CELL * (start - 2)), min(side, CELL * stop)))
-        return box[0], box[1]
+    def shown(self, cells: Array) -> list[tuple[slice, slice]]:
+        """Rows and columns of the moved picture that may show the trunk, in bands from the top."""
+        near = cv2.remap(self.near, cells, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE) > 0
+        width, height = self.size
+        bands = []
+        for top in range(0, height, BAND * CELL):
+            first = top // CELL  # of the cells that touch it, as there is one more before the picture
+            here = np.flatnonzero(near[first : first + BAND + 2].any(0))
+            if len(here):
+                columns = slice(max(0, CELL * (int(here[0]) - 2)), min(width, CELL * (int(here[-1]) + 1)))
+                bands.append((slice(top, min(height, top + BAND * CELL)), columns))
+        return bands
 
     def enlarged(self, cells: Array, box: tuple[slice, slice]) -> Array:
         """The map of cells at the pixels of a box, (rows, columns, 2)."""
@@ -235,7 +241,10 @@ PALM = 0.22
 
 
 def arm_bones(body: Body, side: str) -> list[Bone]:
-    """Upper arm, forearm and hand, as far as the photo shows their joints; none without an elbow."""
+    """Upper arm, forearm and hand, as far as the photo shows their joints; none without an elbow.
+
+    A forearm that leaves the photo goes to where the wrist must be outside.
+    """
     shoulder, elbow, wrist = (f"{side}_{joint}" for joint in ("shoulder", "elbow", "wrist"))
     if not body.has(shoulder, elbow):
         return []
@@ -246,7 +255,8 @@ def arm_bones(body: Body, side: str) -> list[Bone]:
         names=(shoulder, elbow),
         radius=(thick["shoulder"], thick["elbow"]),
     )
-    if not body.has(wrist):
+    leaves = bool(body.beyond[INDEX[wrist]])
+    if not (body.has(wrist) or leaves):
         return [upper]
     fore = Bone(
         start=body.at(elbow),
@@ -254,6 +264,8 @@ def arm_bones(body: Body, side: str) -> list[Bone]:
         names=(elbow, wrist),
         radius=(thick["elbow"], thick["wrist"]),
     )
+    if leaves:
+        return [upper, fore]
     points = list(LEFT_HAND if side == "left" else RIGHT_HAND)
     if body.seen[points].all():
         tip = body.points[points[5:]].mean(0)

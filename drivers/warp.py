@@ -94,6 +94,10 @@ class DrivenReference:
         paints: linear RGB of its enamel, flesh and dark, (3, 3); None takes the mean mouth's in the light
             of the reference's face, and the enamel of teeth that it shows.
         shows: whether what the reference shows of its mouth is used; otherwise all of it is painted.
+
+    Attributes:
+        between_lips: 1 inside the inner lips of the reference, (S, S), a little shrunk.
+        mouth_shown: the same where it is used, otherwise 0.
     """
 
     def __init__(
@@ -152,7 +156,7 @@ class DrivenReference:
         self.around = np.ascontiguousarray(triangles[~is_face]).astype(np.int64)
         self.face = mesh.basis.triangles.astype(np.int64)
         self.relief = Relief(mesh, picture)
-        self.mouth_shown = self._mouth_shown()
+        self.between_lips = self.mouth_shown = self._mouth_shown()
         self.paints = self._usual_paints() if paints is None else paints
         if not shows:
             self.mouth_shown = np.zeros_like(self.mouth_shown)

@@ -51,8 +51,10 @@ def picture(points: Array) -> tuple[Pixels, Array]:
     return photo, matte.astype(np.float32)
 
 
-def stage(points: Array, *missing: str) -> tuple[BodyStage, Pixels]:
-    photo, matte = picture(points)
+def stage(
+    points: Array, *missing: str, photo_matte: tuple[Pixels, Array] | None = None
+) -> tuple[BodyStage, Pixels]:
+    photo, matte = photo_matte or picture(points)
     scores = np.ones(POINTS, np.float32)
     scores[92:] = 0  # no fingers
     scores[[INDEX[name] for name in missing]] = 0
@@ -118,6 +120,31 @@ def test_an_arm_without_an_elbow_is_trunk_and_one_without_a_wrist_is_stiff() -> 
     assert [len(arm) for arm in none.cutout.arms] == [1]
     frame = none(none.sheet, moved(POINTS_AT, right_elbow=(-60, -60)), STILL)
     assert (np.abs(frame.astype(int) - HAND).max(-1) < 12).sum() > 1500  # both forearms are still there
+
+
+def test_a_forearm_that_leaves_the_photo_goes_where_its_wrist_goes_and_nothing_stays() -> None:
+    points = moved(POINTS_AT, left_wrist=(0, 0))
+    points[INDEX["left_elbow"]], points[INDEX["left_wrist"]] = (340, 200), (430, 200)  # the photo ends at 400
+    body, photo = stage(points, "left_wrist")
+    assert np.abs(photo[200, 398].astype(int) - HAND).max() == 0
+    assert [len(arm) for arm in body.cutout.arms] == [3, 2]
+    up = points.copy()
+    up[INDEX["left_wrist"]] = (340, 110)
+    frame = body(body.sheet, up, STILL)
+    hand = np.abs(frame.astype(int) - HAND).max(-1) < 12
+    assert hand[150:190, 340].all() and not hand[:, 360:].any()
+
+
+def test_what_an_arm_holds_moves_with_it_however_far_it_reaches() -> None:
+    photo, matte = picture(POINTS_AT)
+    x, y = POINTS_AT[INDEX["left_wrist"]].round().astype(int)
+    for canvas, colour in ((photo, HAND), (matte, 1)):
+        cv2.line(canvas, (x, y), (x, y + 90), colour, 8)  # a stick, longer than a hand
+    matte[y + 60, 250:x] = 0.05  # a thread from the trunk holds nothing
+    body, _ = stage(POINTS_AT, photo_matte=(photo, matte))
+    frame = body(body.sheet, moved(POINTS_AT, left_wrist=(60, -60)), STILL)
+    stick = np.abs(photo[y + 85, x].astype(int) - HAND).max() == 0
+    assert stick and frame[y + 85, x, 0] < 30
 
 
 def test_a_head_moves_as_one_over_a_still_background() -> None:

@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 
 from avatar.drivers.curves import CURVES, INDEX, MOUTH, curve_indices
 from avatar.drivers.expression import CHEEKS, EYES, MOODS, ExpressionSignal
-from avatar.drivers.mix import BESIDE_SPEECH, LEAST_SMILE, MORE, add_expressions, add_poses, within_reach
+from avatar.drivers.mix import (
+    BESIDE_SPEECH,
+    LEAST_SMILE,
+    MORE,
+    WIDE,
+    add_expressions,
+    add_poses,
+    mildly,
+    opened,
+    within_reach,
+)
 
 Array = NDArray[np.float32]
 FRAMES = 7
@@ -224,6 +234,44 @@ def test_curves_stay_within_reach() -> None:
     found = within_reach(curves)
     assert np.array_equal(found[curves <= 1], curves[curves <= 1])
     assert (np.diff(found[:30, 0]) > 0).all() and found.max() <= 1 + MORE
+
+
+def test_beyond_strength_1_a_mouth_opens_no_further_than_wide() -> None:
+    jaw, brow, speech = INDEX["jawOpen"], INDEX["browInnerUp"], np.zeros(4, np.float32)
+    curves = np.zeros((4, 52), np.float32)
+    curves[:, jaw] = [0.2, 0.5, 0.65, 0.9]
+    curves[:, brow] = 0.5
+    nothing, rest = np.zeros_like(curves), np.zeros(52, np.float32)
+
+    def found(*strengths: float) -> Array:
+        signals = [ExpressionSignal(fps=Fraction(25), curves=curves).scaled(level) for level in strengths]
+        mild = mildly(signals)
+        added = add_expressions(nothing, signals, rest, rest, speech)
+        if mild is None:
+            return added
+        return opened(added, add_expressions(nothing, mild, rest, rest, speech))
+
+    assert mildly([ExpressionSignal(fps=Fraction(25), curves=curves)]) is None
+    levels = np.stack([found(level) for level in (0.5, 1, 1.5, 2)])
+    assert np.array_equal(levels[1], curves)
+    rises = np.diff(levels[..., jaw], axis=0)
+    assert (rises[:2, :3] > 0).all() and (levels[..., :3, jaw] <= np.float32(WIDE)).all()
+    assert (levels[1:, 3, jaw] == np.float32(0.9)).all()  # the film's own is kept
+    assert np.allclose(levels[2:, :, brow], [[0.75], [1]])  # only the mouth is held
+    assert np.allclose(found(0.75, 0.75), levels[2], atol=1e-6)
+
+
+def test_beyond_strength_1_a_photos_smile_is_not_turned_inside_out() -> None:
+    smile = INDEX["mouthSmileLeft"]
+    signal = ExpressionSignal(fps=Fraction(25), curves=np.zeros((1, 52), np.float32)).scaled(1.5)
+    photo = np.zeros(52, np.float32)
+    photo[smile] = 0.8
+    strong, mild = (
+        add_expressions(photo[None], signals, photo, photo, np.zeros(1, np.float32))
+        for signals in ([signal], mildly([signal]) or [])
+    )
+    assert strong[0, smile] < -0.3 and mild[0, smile] == 0
+    assert opened(strong, mild)[0, smile] == 0
 
 
 def test_beside_speech_a_smile_is_not_wiped_off() -> None:

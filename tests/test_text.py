@@ -99,3 +99,11 @@ def test_a_missing_package_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) 
         SentenceEncoder()
     assert "pip install avatar-toolkit[text]" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_transformers_brings_no_notes_of_torchao() -> None:
+    """In a process of its own, since both are imported once only."""
+    pytest.importorskip("torchao")
+    program = "from avatar.drivers.text import SentenceEncoder; SentenceEncoder()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
