@@ -114,9 +114,12 @@ def drive(
         session = animator.session(ref, options=options, signals=signals, last=last)
         track = None
         if soundtrack is not None:
+            from avatar.drivers.ducking import load_detector
             from avatar.soundtrack import Soundtrack
 
             track = Soundtrack.from_pretrained(device=device)
+            track.read(soundtrack)  # what is missing is told before the video is made
+            load_detector()
     width, height = session.size
     named = [
         str(ref),

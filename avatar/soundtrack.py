@@ -133,8 +133,8 @@ class Soundtrack:
         latents = sample(
             self.net,
             lambda first, count: seen.window(first, count, LATENT_SECONDS, span),
-            self._read(prompt),
-            self._read(negative_prompt),
+            self.read(prompt),
+            self.read(negative_prompt),
             latent_total(seconds),
             seed=seed,
             steps=steps,
@@ -145,7 +145,12 @@ class Soundtrack:
         )
         return Score(path, seconds, latents, self.vae, self.vocoder)
 
-    def _read(self, prompt: str | None) -> Text | None:
+    def read(self, prompt: str | None) -> Text | None:
+        """What the net is told of a prompt; None for none.
+
+        Raises:
+            UserError: a package is missing, or the prompt is too long.
+        """
         if not prompt:
             return None
         found = self._reader()([prompt])

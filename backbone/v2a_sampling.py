@@ -18,6 +18,9 @@ from avatar.backbone.mel_consistency import REACH, polish
 from avatar.backbone.mel_vae import MelVAE
 from avatar.backbone.v2a import V2A, Sight, Text
 
+# Log-mel of the loudest band of any training sound, nepers; guidance leads beyond it.
+LOUDEST = 1.5
+
 SightOf = Callable[[int, int], Sight]
 """What is seen around sound latents `first` to `first + count`, a batch of one."""
 
@@ -121,7 +124,7 @@ def decode(
         first, end = max(0, start - margin), min(total, start + count + margin)
         lead = max(0, first - vae.reach)
         mel = vae.decode(latents[None, lead : min(total, end + vae.reach)])
-        mel = mel[:, :, (first - lead) * frames : (end - lead) * frames]
+        mel = mel[:, :, (first - lead) * frames : (end - lead) * frames].clamp(max=LOUDEST)
         samples = polish(vocoder(mel)[0], mel[0], config, steps)
         hop = len(samples) // mel.shape[2]
         skip = (start - first) * frames * hop

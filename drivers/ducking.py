@@ -23,8 +23,8 @@ HOLD = 10  # steps: and comes back after a pause of a sentence, not of a word
 ATTACK, RELEASE = 0.06, 0.35  # s, time constants of stepping back and of coming back
 
 
-def speech_probability(pieces: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Probability of speech in a recording that comes in pieces of any size, mono at 16 kHz, as (P,).
+def load_detector() -> torch.nn.Module:
+    """The detector of speech, at the beginning of a recording.
 
     Raises:
         UserError: the package is missing.
@@ -37,6 +37,16 @@ def speech_probability(pieces: Iterable[NDArray[np.float32]]) -> NDArray[np.floa
         ) from error
     detector = load_silero_vad()
     detector.reset_states()
+    return detector
+
+
+def speech_probability(pieces: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Probability of speech in a recording that comes in pieces of any size, mono at 16 kHz, as (P,).
+
+    Raises:
+        UserError: the package is missing.
+    """
+    detector = load_detector()
     found: list[float] = []
     held = np.zeros(0, np.float32)
     with torch.no_grad():

@@ -11,7 +11,7 @@ from test_sight import video
 from test_soundtrack import talking
 
 from avatar.backbone.checkpoint import save
-from avatar.media import audio_seconds, video_info
+from avatar.media import audio_seconds, read_audio, video_info
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,25 @@ def test_speech_stays_and_a_wav_can_be_had(tmp_path: Path, weights: Path, speech
     told = run_avatar("soundtrack", clip, "--weights", weights, "--steps", 1, "--quiet", "--out", wav)
     assert (told.code, told.stderr) == (0, "")
     assert audio_seconds(wav) == 2
+
+
+def test_a_drive_ends_with_a_soundtrack_under_the_speech(
+    tmp_path: Path, portrait: Path, speech: Path
+) -> None:
+    """By the shipped nets: what rains under the speech is heard, and the speech in front of it."""
+    given = ("--ref", portrait, "--audio", speech, "--seconds", 2, "--quiet")
+    plain, rainy = tmp_path / "plain.mp4", tmp_path / "rainy.mp4"
+    for out, more in ((plain, ()), (rainy, ("--soundtrack", "heavy rain"))):
+        told = run_avatar("drive", *given, "--out", out, *more)
+        assert told.code == 0, told.stderr
+    assert video_info(rainy).frames == 50 and audio_seconds(rainy) == pytest.approx(2, abs=1e-3)
+    alone, mixed = read_audio(plain), read_audio(rainy)[: len(read_audio(plain))]
+    gain = float(alone @ mixed / (alone @ alone))
+    rest = mixed - gain * alone
+    assert (
+        0.001 < rest.std() < 0.35 * gain * alone.std()
+    )  # -18 LU is 0.13 in amplitude, while somebody speaks
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plain.mp4", "rainy.mp4"]
 
 
 @pytest.mark.parametrize(
