@@ -53,7 +53,8 @@ def draw(rows: list[tuple[str, list[float], Tensor, Tensor]], out: Path) -> None
     """Write a picture of scenes: caption, times of visible blows, true and made spectrograms (M, F)."""
     from matplotlib.figure import Figure
 
-    figure = Figure((2 * WIDTH, HEIGHT * len(rows)), dpi=DOTS, layout="constrained")
+    figure = Figure((2 * WIDTH, HEIGHT * len(rows)), dpi=DOTS)
+    figure.subplots_adjust(0.01, 0.3 / (HEIGHT * len(rows)), 0.99, 1 - 0.2 / (HEIGHT * len(rows)), 0.03, 0.3)
     axes: NDArray = figure.subplots(len(rows), 2, squeeze=False, sharex=True, sharey=True)
     for (caption, hits, *mels), pair in zip(rows, axes, strict=True):
         for what, mel, ax in zip(("true", "made"), mels, pair, strict=True):
@@ -65,8 +66,9 @@ def draw(rows: list[tuple[str, list[float], Tensor, Tensor]], out: Path) -> None
             )
             ax.vlines(hits, len(mel), len(mel) + 8, color="tab:blue")
             found = onsets(mel)
-            ax.plot(found, np.full(len(found), len(mel) + 12), ".", color="tab:red", clip_on=False)
-            ax.set_ylim(0, len(mel) + 16)
+            ax.plot(found, np.full(len(found), len(mel) + 13), ".", color="tab:red")
+            ax.set_xlim(0, seconds)
+            ax.set_ylim(0, len(mel) + 18)
             ax.set_yticks([])
             ax.set_title(f"{what}: {caption}" if what == "true" else what, fontsize=8, loc="left")
     figure.savefig(out, pil_kwargs={"quality": 85})
