@@ -27,7 +27,7 @@ def soundtrack(
     ] = False,
     seed: Annotated[int, typer.Option(help="of the noise that the sound begins as")] = 0,
     steps: Annotated[int, typer.Option(help="from noise to sound; more is finer and slower")] = 16,
-    guidance: Annotated[float, typer.Option(help="how closely picture and prompt are followed")] = 2.5,
+    guidance: Annotated[float, typer.Option(help="how closely picture and prompt are followed")] = 3.0,
     preset: Annotated[str, typer.Option(help="set of nets")] = "mini",
     weights: Annotated[
         Path | None, typer.Option(help="folder with other soundtrack_*.safetensors of the preset's kind")

@@ -35,7 +35,7 @@ RATE = MelConfig().rate  # Hz of the sound that the nets make
 WINDOW, OVERLAP = 112, 28  # sound latents: 5.2 s and 1.3 s
 PIECE = 128  # sound latents decoded at a time
 POLISH = 32  # corrections of the vocoder's sound to its spectrogram
-STEPS, GUIDANCE, LEVEL = 16, 2.5, -18.0
+STEPS, GUIDANCE, LEVEL = 16, 3.0, -18.0
 LONGEST = 4 * 3600  # s
 WEIGHTS = Path(__file__).parent / "weights"
 

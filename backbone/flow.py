@@ -90,8 +90,7 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: float, rescale: flo
 
     Args:
         rescale: share, 0 to 1, by which each sample's standard deviation is brought back to that of the
-        conditional
-            prediction (arXiv:2305.08891, equations 15 and 16).
+            conditional prediction (arXiv:2305.08891, equations 15 and 16).
     """
     guided = unconditional + scale * (conditional - unconditional)
     if rescale == 0:

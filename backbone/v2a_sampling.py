@@ -20,6 +20,7 @@ from avatar.backbone.v2a import V2A, Sight, Text
 
 # Log-mel of the loudest band of any training sound, nepers; guidance leads beyond it.
 LOUDEST = 1.5
+RESCALE = 0.7  # of guidance, see `flow.guide`; the share that its paper uses
 
 SightOf = Callable[[int, int], Sight]
 """What is seen around sound latents `first` to `first + count`, a batch of one."""
@@ -84,7 +85,7 @@ def sample(
             found = net(
                 part, torch.full((rows,), time, device=device), both, said, blind, mute
             ).velocity.float()
-            guided = flow.guide(found[:1], found[1:], guidance) if rows == 2 else found
+            guided = flow.guide(found[:1], found[1:], guidance, RESCALE) if rows == 2 else found
             weight = ramp(count, overlap).to(device)
             blended[:, first : first + count] += weight * guided
             weights[first : first + count] += weight
