@@ -119,7 +119,8 @@ def drive(
 
             track = Soundtrack.from_pretrained(device=device)
             track.read(soundtrack)  # what is missing is told before the video is made
-            load_detector()
+            if session.sounds:
+                load_detector()
     width, height = session.size
     named = [
         str(ref),

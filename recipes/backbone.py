@@ -30,7 +30,7 @@ from avatar.backbone.image_condition import concat_condition
 from avatar.errors import UserError
 from avatar.recipes.encoded import EncodedReader, EncodedSet, StageSettings, chosen, samples_of_each
 from avatar.recipes.lora import LowRank, LowRankConfig, named, save_lora
-from avatar.recipes.settings import read_settings, run
+from avatar.recipes.settings import read_settings, recipe_of, run
 from avatar.recipes.training import Batch, Losses, train
 from avatar.recipes.unfreezing import Unfreezing
 from avatar.releases import RELEASES
@@ -235,8 +235,7 @@ def held_out_probe(
 def main(words: list[str], recipe: str = __file__) -> list[float]:
     """Train with the settings of a recipe's YAML changed by `words`, of which the first may name the recipe;
     returns the losses."""
-    if words and "=" not in words[0]:
-        recipe, words = words[0], words[1:]
+    recipe, words = recipe_of(words, recipe)
     settings = read_settings(BackboneSettings, recipe, words)
     torch.manual_seed(settings.seed)
     data = EncodedSet(settings.data)

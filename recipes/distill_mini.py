@@ -20,24 +20,25 @@ from avatar.backbone import flow
 from avatar.backbone.checkpoint import load
 from avatar.model import Generator, Strengths
 from avatar.recipes.distillation import Field, Ladder, gained, line, walk, wide
-from avatar.recipes.generator import LatentReader, conditions, kept, pick_known, unheard, weights
-from avatar.recipes.settings import Settings, read_settings, run
+from avatar.recipes.generator import (
+    LatentReader,
+    LatentSettings,
+    conditions,
+    kept,
+    pick_known,
+    unheard,
+    weights,
+)
+from avatar.recipes.settings import read_settings, run
 from avatar.recipes.training import Batch, Losses, train
 
 
-class DistillMiniSettings(Settings):
+class DistillMiniSettings(LatentSettings):
     """See distill_mini.yaml."""
 
     teacher: Path
     teacher_steps: PositiveInt
     student_steps: PositiveInt
-    face_weight: float
-    hole_weight: float
-    audio_dropout: float
-    pose_dropout: float
-    expression_dropout: float
-    known_share: float
-    held_out: PositiveInt
 
 
 class Said:
@@ -62,7 +63,7 @@ def main(words: list[str]) -> list[float]:
     ladder = Ladder(settings.student_steps, settings.teacher_steps)
     teacher = load(Generator, settings.teacher).requires_grad_(False)
     student = load(Generator, settings.teacher).train()
-    read = LatentReader(settings)  # type: ignore[arg-type]
+    read = LatentReader(settings)
 
     def loss(net: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
         clean = batch["clean"]
@@ -76,7 +77,7 @@ def main(words: list[str]) -> list[float]:
         said = Said(batch, strengths, drop, pick_known(batch, settings.known_share, generator))
         x = flow.interpolate(noise, clean, times[:, 0])
         target = x + wide(1 - times[:, 0]) * line(x, walk(said.field(teacher), x, times), times)
-        weight = weights(batch, settings)  # type: ignore[arg-type]
+        weight = weights(batch, settings)
         error = (said.clean(net, x, times[:, 0]) - target).square()
         return {"loss": (weight * error).sum() / (weight.sum() * clean.shape[1])}
 

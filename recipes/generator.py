@@ -31,11 +31,9 @@ from avatar.recipes.sitters import SitterProbe
 from avatar.recipes.training import Batch, Losses, train
 
 
-class GeneratorSettings(Settings):
-    """See generator.yaml."""
+class LatentSettings(Settings):
+    """How encoded clips are read, what is withheld of them and where errors count."""
 
-    preset: str
-    zero_share: float
     face_weight: float
     hole_weight: float
     audio_dropout: float
@@ -43,6 +41,13 @@ class GeneratorSettings(Settings):
     expression_dropout: float
     known_share: float
     held_out: PositiveInt
+
+
+class GeneratorSettings(LatentSettings):
+    """See generator.yaml."""
+
+    preset: str
+    zero_share: float
     vae: Path
     probe_people: NonNegativeInt
 
@@ -50,7 +55,7 @@ class GeneratorSettings(Settings):
 class LatentReader:
     """Random encoded clips; a step always gets the same ones."""
 
-    def __init__(self, settings: GeneratorSettings) -> None:
+    def __init__(self, settings: LatentSettings) -> None:
         self.settings = settings
         known = seeds(settings.data, "latent")
         if len(known) <= settings.held_out:
@@ -108,7 +113,7 @@ def unheard(batch: Batch, dropout: float = 0.0, generator: torch.Generator | Non
     return silent | (torch.rand(len(silent), generator=generator) < dropout)
 
 
-def weights(batch: Batch, settings: GeneratorSettings) -> Tensor:
+def weights(batch: Batch, settings: LatentSettings) -> Tensor:
     """Weight of each latent position, (B, 1, T, h, w)."""
     hole = batch["hole"].mean(1, keepdim=True)
     near = F.max_pool3d(hole, (1, 3, 3), stride=1, padding=(0, 1, 1))  # lips and teeth's edge too

@@ -30,7 +30,7 @@ from avatar.presets import PRESETS
 from avatar.recipes.generator import GeneratorSettings, LatentReader, Task
 from avatar.recipes.lora import add_lora, lora_tensors
 from avatar.recipes.run_folder import RunFolder
-from avatar.recipes.settings import read_settings, run
+from avatar.recipes.settings import read_settings, recipe_of, run
 from avatar.recipes.sitters import SitterProbe
 from avatar.recipes.training import train
 
@@ -101,8 +101,7 @@ class AdaptedGenerator(nn.Module):
 def main(words: list[str], recipe: str = __file__) -> list[float]:
     """Train with the settings of a recipe's YAML changed by `words`, of which the first may name the recipe;
     returns the losses."""
-    if words and "=" not in words[0]:
-        recipe, words = words[0], words[1:]
+    recipe, words = recipe_of(words, recipe)
     settings = read_settings(AdapterSettings, recipe, words)
     torch.manual_seed(settings.seed)
     preset, folder = PRESETS[settings.preset], SHIPPED / settings.preset

@@ -68,6 +68,12 @@ class Settings(BaseModel):
 SettingsType = TypeVar("SettingsType", bound=Settings)
 
 
+def recipe_of(words: list[str], program: str) -> tuple[str, list[str]]:
+    """Recipe and settings in the words of a program that has several; the first may name the recipe, else it
+    is the program's own."""
+    return (words[0], words[1:]) if words and "=" not in words[0] else (program, words)
+
+
 def read_settings(kind: type[SettingsType], recipe: str, words: Sequence[str]) -> SettingsType:
     """Settings of a recipe, changed by words such as `batch=4`.
 

@@ -30,7 +30,7 @@ from avatar.presets import PRESETS
 from avatar.recipes.captioned import Captioned, read_captioned
 from avatar.recipes.discriminator import Contest, DiscriminatorConfig, vae_tensors
 from avatar.recipes.perceptual import Perceptual, read_weights
-from avatar.recipes.settings import Settings, read_settings, run
+from avatar.recipes.settings import Settings, read_settings, recipe_of, run
 from avatar.recipes.training import Batch, Losses, train
 from avatar.render import pixels
 
@@ -216,8 +216,7 @@ def make_net(settings: VAESettings, read: ClipReader) -> CausalVAE:
 def main(words: list[str], recipe: str = __file__) -> list[float]:
     """Train with the settings of a recipe's YAML changed by `words`, of which the first may name the recipe;
     returns the losses."""
-    if words and "=" not in words[0]:
-        recipe, words = words[0], words[1:]
+    recipe, words = recipe_of(words, recipe)
     settings = read_settings(VAESettings, recipe, words)
     torch.manual_seed(settings.seed)
     read = ClipReader(settings)
