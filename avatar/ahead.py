@@ -4,29 +4,57 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
+
+import torch
+
+from avatar.backbone.threads import work_alone
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def beside(work: Callable[[Item], Result], items: Iterable[Item], depth: int) -> Iterator[Result]:
+def beside(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    depth: int,
+    prepare: Callable[[], object] | None = None,
+) -> Iterator[Result]:
     """Results of `work` for each item, in order; errors of either come where their result would.
 
     Args:
         work: is called in one thread, for one item at a time.
         items: made in the caller's thread.
         depth: how many items may wait for their results.
+        prepare: makes what heavy work needs, in its thread, while the first item is made; an error of it is
+            left to the work, which has not got it then. Kernels of the items leave a core to heavy work.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix="beside")
     try:
         waiting: deque[Future[Result]] = deque()
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            while waiting and (waiting[0].done() or len(waiting) > depth):
-                yield waiting.popleft().result()
+        with nullcontext() if prepare is None else _a_core_for(pool):
+            if prepare is not None:
+                pool.submit(prepare)
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                while waiting and (waiting[0].done() or len(waiting) > depth):
+                    yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _a_core_for(pool: Executor) -> Iterator[None]:
+    """Kernels take one thread in the only thread of a pool, and one less than before in the caller's: where
+    both ask for all cores, they wait for each other most of the time."""
+    count = torch.get_num_threads()
+    pool.submit(work_alone).result()
+    torch.set_num_threads(max(1, count - 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(count)

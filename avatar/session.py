@@ -146,7 +146,13 @@ class DriveSession(Session):
         return found
 
     def __iter__(self) -> Iterator[Pixels]:
-        return beside(self._shown, enumerate(zip(*self.actors, strict=True)), WAITING)
+        bodies = [actor.body for actor in self.actors if actor.body is not None]
+        return beside(
+            self._shown,
+            enumerate(zip(*self.actors, strict=True)),
+            WAITING,
+            prepare=(lambda: [body.stage for body in bodies]) if bodies else None,
+        )
 
     def _shown(self, made: tuple[int, tuple[Frame, ...]]) -> Pixels:
         """The photo with every face put into it."""

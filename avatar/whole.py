@@ -8,6 +8,7 @@ stage's, to the bit.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +50,7 @@ class WholeBody:
         poses: Sequence[PoseSignal],
         heads: Sequence[HeadSignal],
     ) -> None:
-        self.compositor = compositor
-        self.stage = BodyStage(compositor.photo, reference.keypoints[0], reference.scores[0], face)
+        self.compositor, self.reference, self.face = compositor, reference, face
         own = reference.keypoints[0]
         moves = [posed_points(pose, own) - own for pose in poses]
         frames = len(poses[0]) if poses else len(heads[0])
@@ -60,6 +60,12 @@ class WholeBody:
             crop = compositor.crop
             flat = np.sum([head.strength[:, None] * head.head for head in heads], 0)
             self.heads = head_similarity(mesh, flat, crop.side / side, (crop.x, crop.y))
+
+    @cached_property
+    def stage(self) -> BodyStage:
+        """The photo cut up; done with the first frame, when the nets are at the next ones already."""
+        keypoints, scores = self.reference.keypoints[0], self.reference.scores[0]
+        return BodyStage(self.compositor.photo, keypoints, scores, self.face)
 
     def __call__(self, number: int, part: Frame, picture: Pixels) -> Pixels:
         """Frame `number` (H, W, 3): `part` put into a picture that others may be in already."""

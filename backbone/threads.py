@@ -34,14 +34,19 @@ def share(work: Callable[[Item], None], items: Iterable[Item]) -> None:
         pass
 
 
+def work_alone() -> None:
+    """Kernels called in this thread use no other; set the number of the caller's thread anew afterwards."""
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # the first use in a thread takes the number that was set last, anywhere
+
+
 @cache
 def _pool(count: int, process: int) -> ThreadPoolExecutor:
     """Threads of a process in which kernels use one thread."""
     started = threading.Barrier(count + 1)
 
     def start() -> None:
-        torch.set_num_threads(1)
-        torch.get_num_threads()  # the first use in a thread takes the number that was set last, anywhere
+        work_alone()
         started.wait()
 
     pool = ThreadPoolExecutor(count, thread_name_prefix="kernels")

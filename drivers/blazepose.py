@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -53,19 +54,24 @@ class BlazePose:
     name = "mediapipe"
 
     def __init__(self) -> None:
+        self._face = FaceTracker()  # sees the face larger than the reader does: it knows better how it turns
+
+    @cached_property
+    def _graphs(self) -> tuple[Any, Any]:
+        """MediaPipe's finder of people and reader of one, opened when first asked: a pose that is in the
+        cache needs neither."""
         from google.protobuf import text_format
         from mediapipe.framework import calculator_pb2
         from mediapipe.python.solution_base import SolutionBase
         from mediapipe.python.solutions.holistic import Holistic
 
         graph = text_format.Parse(FINDER, calculator_pb2.CalculatorGraphConfig())
-        self._face = FaceTracker()  # sees the face larger than the reader does: it knows better how it turns
-        with quiet():
-            self._finder = SolutionBase(graph_config=graph, outputs=["detections"])
-            self._reader = Holistic(model_complexity=1, smooth_landmarks=False)
-            blank = np.zeros((64, 64, 3), np.uint8)
-            self._finder.process({"image": blank})  # the nets are loaded, and say so, by threads of their own
-            self._reader.process(blank)
+        finder = SolutionBase(graph_config=graph, outputs=["detections"])
+        reader = Holistic(model_complexity=1, smooth_landmarks=False)
+        blank = np.zeros((64, 64, 3), np.uint8)
+        finder.process({"image": blank})  # the nets are loaded, and say so, by threads of their own
+        reader.process(blank)
+        return finder, reader
 
     @classmethod
     def settings(cls) -> dict[str, str]:
@@ -82,8 +88,9 @@ class BlazePose:
         height, width = frame.shape[:2]
         people = []
         with quiet():
+            finder, _ = self._graphs
             for left, right in _squares(width, height):
-                found = self._finder.process({"image": _reduced(frame[:, left:right])}).detections or []
+                found = finder.process({"image": _reduced(frame[:, left:right])}).detections or []
                 for detection in found:
                     scale = np.array([right - left, height])
                     points = [(point.x, point.y) for point in detection.location_data.relative_keypoints]
@@ -114,7 +121,7 @@ class BlazePose:
         self._strip = round(left), round(right)
         self._face.forget()
         with quiet():
-            self._reader.reset()
+            self._graphs[1].reset()
             for _ in range(SETTLE):
                 read = self._look(frame)
         return read
@@ -125,7 +132,7 @@ class BlazePose:
 
     def _look(self, frame: Pixels) -> Read | None:
         left, right = self._strip
-        found = self._reader.process(_reduced(frame[:, left:right]))
+        found = self._graphs[1].process(_reduced(frame[:, left:right]))
         if not found.pose_landmarks:
             return None
         size = np.array([right - left, frame.shape[0], right - left], np.float32)

@@ -177,22 +177,22 @@ def read_expression(
     if not path.exists() and not path.suffix:
         return ExpressionSignal.of_mood(str(path))  # which says what the words are
     check_file(path, "video")
-    fps, count = PHOTO_RATE, 1
-    photo = is_picture(path)
-    if not photo:
-        info = video_info(path)
-        fps, count = info.fps, info.frames
-    if count == 1:
-        logger.warning("%s: has a single frame, the expression stands still", path)
 
     def look() -> ExpressionSignal:
-        frames = iter([read_image(path)]) if photo else read_video(path)
+        if is_picture(path):
+            fps, count, frames = PHOTO_RATE, 1, iter([read_image(path)])
+        else:
+            info = video_info(path)
+            fps, count, frames = info.fps, info.frames, read_video(path)
         points = held(follow(track(frames, count), face, str(path)), fps, str(path))
         codes, curves = ExpressionReader().read(points)
         return ExpressionSignal(fps=fps, curves=curves, codes=codes)
 
     net = hashlib.sha256(SHIPPED.read_bytes()).hexdigest()
-    return cached(ExpressionSignal, path, {"net": net, "reader": READER, "face": face}, look)
+    expression = cached(ExpressionSignal, path, {"net": net, "reader": READER, "face": face}, look)
+    if len(expression) == 1:
+        logger.warning("%s: has a single frame, the expression stands still", path)
+    return expression
 
 
 def follow(frames: Iterable[Pixels], face: str, name: str) -> Iterator[Array | None]:

@@ -25,7 +25,7 @@ from avatar.drivers.signal import Signal, Tracks, weighted_mean
 from avatar.drivers.skeleton import INDEX, PART_POINTS, POINTS, SEEN, draw_skeleton
 from avatar.drivers.smooth import one_euro
 from avatar.errors import UserError
-from avatar.media import read_video, video_info
+from avatar.media import check_file, read_video, video_info
 
 logger = logging.getLogger(__name__)
 
@@ -160,12 +160,11 @@ def read_pose(
     if path.suffix == ".safetensors":
         return PoseSignal.load(path)
     parse_person(person)
-    info = video_info(path)
-    if info.frames == 1:
-        logger.warning("%s: has a single frame, the pose stands still", path)
+    check_file(path, "video")
     found = detector or BlazePose()
 
     def look() -> PoseSignal:
+        info = video_info(path)
         fps = float(info.fps)
         followed = follow(track(read_video(path), info.frames), found, fps, person, str(path))
         points, scores = fill_gaps(followed, fps, str(path))
@@ -174,7 +173,10 @@ def read_pose(
             fps=info.fps, keypoints=points[..., :2], scores=scores, depth=points[..., 2], size=size
         )
 
-    return cached(PoseSignal, path, found.settings() | {"person": str(parse_person(person))}, look)
+    pose = cached(PoseSignal, path, found.settings() | {"person": str(parse_person(person))}, look)
+    if len(pose) == 1:
+        logger.warning("%s: has a single frame, the pose stands still", path)
+    return pose
 
 
 def picture_pose(

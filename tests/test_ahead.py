@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from avatar.ahead import beside
 
@@ -66,3 +67,23 @@ def test_errors_come_where_their_result_would(broken: str) -> None:
     results = beside(work, items(), 2)
     with pytest.raises(ValueError, match="3"):
         list(results)
+
+
+def test_heavy_work_finds_what_it_needs_and_has_a_core_of_its_own() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for _ in range(3):
+            yield torch.get_num_threads()
+
+    def work(item: int) -> tuple[int, int, int]:
+        return item, torch.get_num_threads(), made[0]
+
+    try:
+        results = list(beside(work, items(), 2, prepare=lambda: made.append(7)))
+        assert results == 3 * [(2, 1, 7)]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
