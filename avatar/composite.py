@@ -9,6 +9,7 @@ faces are near each other, the motion of each ends half way to the next.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, reduce
 
 import cv2
 import numpy as np
@@ -80,6 +81,7 @@ class Compositor:
             slice(top - self.crop.y, bottom - self.crop.y),
             slice(left - self.crop.x, right - self.crop.x),
         )
+        self.fade = cache(self._fade)
         columns, rows = np.meshgrid(np.arange(left, right), np.arange(top, bottom))
         self._places = np.stack([columns, rows], -1).astype(np.float32)
 
@@ -97,20 +99,18 @@ class Compositor:
                 A fourth channel, a matte, is moved with it.
         """
         still = self.photo if picture is None else picture
-        fade = self._fade(mask.shape[0])
+        fade = self.fade(mask.shape[0])
         cell = self.crop.side / mask.shape[0]  # px
         shift = self.enlarge((flow * (fade * cell)).transpose(1, 2, 0), cv2.INTER_LINEAR)
         source = self._places + shift
         moved = cv2.remap(still, source, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        share = self.enlarge((1 - mask) * fade, cv2.INTER_LINEAR)[..., None]
-        light = self.enlarge((shade * fade).transpose(1, 2, 0), cv2.INTER_LINEAR)
-        changed = np.maximum(share[..., 0], np.abs(light).max(2)) > LEAST
-        rows, columns = (np.nonzero(changed.any(axis))[0] for axis in (1, 0))
-        if rows.size:
-            box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+        share, light = (1 - mask) * fade, shade * fade
+        if (box := self._box(reduce(np.maximum, np.abs(light), share) > LEAST)) is not None:
+            share = self.enlarge(share, cv2.INTER_LINEAR)[box][..., None]
+            light = self.enlarge(light.transpose(1, 2, 0), cv2.INTER_LINEAR)[box]
             drawn = self.enlarge(rgb.transpose(1, 2, 0), cv2.INTER_CUBIC)[box] * 127.5 + 127.5
-            below = moved[box][..., :3] + 127.5 * light[box]
-            moved[box][..., :3] = (below + share[box] * (drawn - below) + 0.5).clip(0, 255)
+            below = moved[box][..., :3] + 127.5 * light
+            moved[box][..., :3] = (below + share * (drawn - below) + 0.5).clip(0, 255)
         frame = still.copy()
         frame[self.region] = moved
         return frame
@@ -120,6 +120,18 @@ class Compositor:
         side = (self.crop.side, self.crop.side)
         large = cv2.resize(np.ascontiguousarray(field), side, interpolation=kind)
         return large[self._part].astype(np.float32, copy=False)
+
+    def _box(self, changed: NDArray[np.bool_]) -> tuple[slice, slice] | None:
+        """Rows and columns of the region that some cells of the nets' grid reach when enlarged; None for no
+        cell."""
+        if not changed.any():
+            return None
+        cell, box = self.crop.side / len(changed), []
+        for axis, part in zip((1, 0), self._part, strict=True):
+            first, last = np.flatnonzero(changed.any(axis))[[0, -1]]
+            start, stop = int((first - 1) * cell) - part.start, int((last + 2) * cell) + 1 - part.start
+            box.append(slice(max(start, 0), max(stop, 0)))
+        return box[0], box[1]
 
     def _fade(self, cells: int) -> Floats:
         """(cells, cells), 0 along those borders of the crop that lie inside the picture, 1 in the middle."""

@@ -74,7 +74,8 @@ class WholeBody:
         share = min(1.0, self.stage.moved(points, head))
         if share == 0:
             return self.compositor(*part, picture)
-        whole = self.stage(self.compositor(*part, self.stage.sheet), points, head, picture)
+        around = None if picture is self.compositor.photo else picture
+        whole = self.stage(self.compositor(*part, self.stage.sheet), points, head, around)
         if share == 1:
             return whole
         # Within the first pixel the one goes over into the other, as rims are drawn anew.
