@@ -324,42 +324,36 @@ def main(name: str, side: str) -> None:
 
 
 def table(found: Sequence[Outcome]) -> Table:
-    """One row per case."""
+    """One column per case: six fit a terminal of 80 columns."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    times = ("ours, s", "diffusers, s", "time ratio", "wanted", "CPU time ratio")
-    result = Table(
-        "case",
-        "runs",
-        *times,
-        "ours / floor",
-        "theirs / floor",
-        "ours, MB",
-        "diffusers, MB",
-        "memory ratio",
-        "wanted",
-        "apart",
-    )
-    for o in found:
-        memory = [f"{o.memory[side] / 1e6:.0f}" for side in SIDES] if o.memory else ["", ""]
-        result.add_row(
-            o.name,
-            str(o.runs),
-            *(f"{o.seconds[side]:.3f}" for side in SIDES),
-            f"{o.time_ratio:.2f}",
-            _wanted(o.target.time),
-            f"{o.cpu_ratio:.2f}",
-            *(f"{o.seconds[side] / o.floor:.2f}" for side in SIDES),
-            *memory,
-            "" if o.memory_ratio is None else f"{o.memory_ratio:.2f}",
-            _wanted(o.target.memory),
-            f"{o.apart:.0e}",
-        )
+    def memory(side: str) -> list[str]:
+        return [f"{o.memory[side] / 1e6:.0f}" if o.memory else "" for o in found]
+
+    rows = {
+        "repetitions": [str(o.runs) for o in found],
+        **{f"{side}, s": [f"{o.seconds[side]:.3f}" for o in found] for side in SIDES},
+        "time ratio": [f"{o.time_ratio:.2f}" for o in found],
+        "wanted": [_wanted(o.target.time) for o in found],
+        "CPU time ratio": [f"{o.cpu_ratio:.2f}" for o in found],
+        **{f"{side} / floor": [f"{o.seconds[side] / o.floor:.2f}" for o in found] for side in SIDES},
+        **{f"{side}, MB": memory(side) for side in SIDES},
+        "memory ratio": ["" if o.memory_ratio is None else f"{o.memory_ratio:.2f}" for o in found],
+        "memory wanted": [_wanted(o.target.memory) for o in found],
+        "apart": [f"{o.apart:.0e}" for o in found],
+    }
+    result = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in ("", *(o.name for o in found)):
+        result.add_column(column, no_wrap=True)
+    for name, values in rows.items():
+        if any(values):
+            result.add_row(name, *values)
     return result
 
 
 def _wanted(target: tuple[float, float] | None) -> str:
-    return "" if target is None else f"{target[0]:g}, {target[1]:g}"
+    return "" if target is None else f"{target[0]:g},{target[1]:g}"
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
