@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from avatar import cli_generate
+from avatar.cli_option import described
 from avatar.cli_weights import lora_strength
 from avatar.options import DriveOptions, WhenShort
 
 DEFAULT = DriveOptions()
-
-
-def option(name: str) -> Any:
-    """An option that says what `DriveOptions` says of it."""
-    return typer.Option(help=DriveOptions.model_fields[name].description)
+option = partial(described, DriveOptions)
 
 
 def drive(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from avatar.cli_option import described
 from avatar.cli_weights import lora_strength
 from avatar.errors import UserError
 from avatar.generate_options import NO_POSE, GenerateOptions, NetOptions, Resolution, SpeakOptions, Wish
 
 DEFAULT, SPEAK = GenerateOptions(), SpeakOptions()
+_option = partial(described, GenerateOptions)
 SPEAKER = "hunyuan-avatar"
 # What has no meaning where the recording says how long the video is and the picture what size it has.
 NOT_OF_SPEECH = (
@@ -29,11 +32,6 @@ NOT_OF_SPEECH = (
     "i2v_stability",
     "num_videos",
 )
-
-
-def _option(name: str, *names: str) -> Any:
-    flags = names or (f"--{name.replace('_', '-')}",)
-    return typer.Option(*flags, help=GenerateOptions.model_fields[name].description, show_default=True)
 
 
 # Options of `avatar drive` that the audio release has too, by their names in `SpeakOptions`.

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from avatar.cli_option import described
 from avatar.errors import UserError
+from avatar.options import SoundtrackOptions
+
+DEFAULT = SoundtrackOptions()
+_option = partial(described, SoundtrackOptions)
 
 
 def soundtrack(
     clip: Annotated[Path, typer.Argument(help="video: mp4, mov, mkv, webm ...", show_default=False)],
-    prompt: Annotated[
-        str | None, typer.Option(help="what is to be heard; else the picture alone says")
-    ] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="what is not to be heard")] = None,
+    prompt: Annotated[str | None, _option("prompt")] = DEFAULT.prompt,
+    negative_prompt: Annotated[str | None, _option("negative_prompt")] = DEFAULT.negative_prompt,
     out: Annotated[
         Path | None, typer.Option(help="mp4 file to write, or wav for the sound alone [CLIP-sound.mp4]")
     ] = None,
-    level: Annotated[float, typer.Option(help="loudness under speech, LU relative to it")] = -18.0,
+    level: Annotated[float, _option("level")] = DEFAULT.level,
     mix: Annotated[bool, typer.Option("--mix", help="lay it under the sound that the video has")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="drop the sound that the video has")] = False,
     keep_speech: Annotated[
         bool, typer.Option("--keep-speech", help="keep only speech of the sound that the video has")
     ] = False,
-    seed: Annotated[int, typer.Option(help="of the noise that the sound begins as")] = 0,
-    steps: Annotated[int, typer.Option(help="from noise to sound; more is finer and slower")] = 16,
-    guidance: Annotated[float, typer.Option(help="how closely picture and prompt are followed")] = 3.0,
+    seed: Annotated[int, _option("seed")] = DEFAULT.seed,
+    steps: Annotated[int, _option("steps")] = DEFAULT.steps,
+    guidance: Annotated[float, _option("guidance")] = DEFAULT.guidance,
     preset: Annotated[str, typer.Option(help="set of nets")] = "mini",
     weights: Annotated[
         Path | None, typer.Option(help="folder with other soundtrack_*.safetensors of the preset's kind")
@@ -44,20 +48,21 @@ def soundtrack(
     ]
     if len(chosen) > 1:
         raise UserError(f"--{chosen[0]} and --{chosen[1]} exclude each other")
-    if not -60 <= level <= 20:
-        raise UserError(f"--level {level:g}: must be from -60 to 20 LU")
+    options = SoundtrackOptions(
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        level=level,
+    )
     from avatar import soundtrack_run
 
     soundtrack_run.run(
         clip,
         out or clip.with_name(f"{clip.stem}-sound.mp4"),
         old=chosen[0] if chosen else None,  # type: ignore[arg-type]
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        level=level,
-        seed=seed,
-        steps=steps,
-        guidance=guidance,
+        options=options,
         preset=preset,
         weights=weights,
         device=device,

@@ -77,6 +77,20 @@ class DriveOptions(Options):
         super().__init__(**values)
 
 
+class SoundtrackOptions(Options):
+    """Options of `avatar soundtrack` and `Soundtrack.score`."""
+
+    prompt: str | None = Field(None, description="what is to be heard; else the picture alone says")
+    negative_prompt: str | None = Field(None, description="what is not to be heard")
+    seed: int = Field(0, ge=0, lt=2**63, description="of the noise that the sound begins as")
+    steps: int = Field(16, ge=1, le=1000, description="from noise to sound; more is finer and slower")
+    guidance: float = Field(3.0, ge=1, le=20, description="how closely picture and prompt are followed")
+    level: float = Field(-18.0, ge=-60, le=20, description="loudness under speech, LU relative to it")
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+
+
 def _explain(error: ValidationError, kind: type[Options]) -> str:
     """One line for the first thing wrong."""
     first = error.errors()[0]

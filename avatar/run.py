@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from avatar.errors import UserError
 from avatar.media import check_file
-from avatar.options import DriveOptions
+from avatar.options import DriveOptions, SoundtrackOptions
 from avatar.writer import check_output
 
 FILES = {"audio": "sound", "pose": "pose"}  # kinds of drivers that are files, and what a message calls them
@@ -146,7 +146,6 @@ def drive(
         if track is not None:
             from avatar.soundtrack_run import make
 
-            score = make(
-                track, video, session.frames / session.fps, console, prompt=soundtrack, seed=options.seed
-            )
+            asked = SoundtrackOptions(prompt=soundtrack, seed=options.seed)
+            score = make(track, video, session.frames / session.fps, console, asked)
             score.save(out, old="mix" if session.sounds else None, force=force)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from avatar.drivers.sight import Eyes, VAEEyes, frame_total, look, video_seconds
 from avatar.drivers.text import SentenceEncoder, T5Reader
 from avatar.errors import UserError
 from avatar.media import video_info
+from avatar.options import SoundtrackOptions
 from avatar.sound_mix import Old, mux, write_wav
 from avatar.soundtrack_presets import LATENT_SECONDS, PRESETS
 from avatar.writer import check_output
@@ -35,7 +37,7 @@ RATE = MelConfig().rate  # Hz of the sound that the nets make
 WINDOW, OVERLAP = 112, 28  # sound latents: 5.2 s and 1.3 s
 PIECE = 128  # sound latents decoded at a time
 POLISH = 32  # corrections of the vocoder's sound to its spectrogram
-STEPS, GUIDANCE, LEVEL = 16, 3.0, -18.0
+LEVEL: float = SoundtrackOptions().level
 LONGEST = 4 * 3600  # s
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -101,29 +103,16 @@ class Soundtrack:
             partial(make_reader, nets / "t5" if parts.reader == "t5" else None, where),
         )
 
-    def score(
-        self,
-        clip: str | Path,
-        *,
-        prompt: str | None = None,
-        negative_prompt: str | None = None,
-        seed: int = 0,
-        steps: int = STEPS,
-        guidance: float = GUIDANCE,
-        tick: Callable[[], None] = lambda: None,
-    ) -> Score:
-        """Make the sound of a video.
+    def score(self, clip: str | Path, *, tick: Callable[[], None] = lambda: None, **options: Any) -> Score:
+        """Make the sound of a video; options as in `SoundtrackOptions`.
 
         Args:
-            prompt: what is to be heard; None leaves it to the picture.
-            negative_prompt: what is not to be heard.
-            guidance: how closely picture and prompt are followed; 1 is without classifier-free guidance.
             tick: called `evaluations` times.
 
         Raises:
             UserError: the video can not be read, or an option is out of range.
         """
-        check_steps(steps)
+        asked = SoundtrackOptions(**options)
         path = Path(clip)
         seconds = video_length(path)
         frames = watch(path, seconds, self.eyes.side)
@@ -133,12 +122,12 @@ class Soundtrack:
         latents = sample(
             self.net,
             lambda first, count: seen.window(first, count, LATENT_SECONDS, span),
-            self.read(prompt),
-            self.read(negative_prompt),
+            self.read(asked.prompt),
+            self.read(asked.negative_prompt),
             latent_total(seconds),
-            seed=seed,
-            steps=steps,
-            guidance=guidance,
+            seed=asked.seed,
+            steps=asked.steps,
+            guidance=asked.guidance,
             size=WINDOW,
             overlap=OVERLAP,
             tick=tick,
@@ -173,12 +162,6 @@ def make_reader(folder: Path | None, device: torch.device) -> Reader:
         UserError: the folder can not be read, or packages are missing.
     """
     return SentenceEncoder() if folder is None else T5Reader(folder, device)
-
-
-def check_steps(steps: int) -> None:
-    """Raise UserError for a number of steps that makes no sense."""
-    if not 1 <= steps <= 1000:
-        raise UserError(f"--steps {steps}: must be from 1 to 1000")
 
 
 def video_length(path: Path) -> Fraction:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from avatar.media import check_file
+from avatar.options import SoundtrackOptions
 from avatar.run import notes
 from avatar.sound_mix import Old
-from avatar.soundtrack import STEPS, Score, Soundtrack, check_old, check_steps, evaluations, video_length
+from avatar.soundtrack import Score, Soundtrack, check_old, evaluations, video_length
 from avatar.writer import check_output
 
 
@@ -21,12 +21,7 @@ def run(
     out: Path,
     *,
     old: Old | None,
-    prompt: str | None,
-    negative_prompt: str | None,
-    level: float,
-    seed: int,
-    steps: int,
-    guidance: float,
+    options: SoundtrackOptions,
     preset: str,
     weights: Path | None,
     device: str,
@@ -40,7 +35,6 @@ def run(
     """
     ending = ".wav" if out.suffix.lower() == ".wav" else ".mp4"
     check_output(out, force, ending)
-    check_steps(steps)
     check_file(clip, "video")
     seconds = video_length(clip)
     if ending == ".mp4":
@@ -49,32 +43,23 @@ def run(
     with notes(console), console.status("loading"):
         net = Soundtrack.from_pretrained(preset, folder=weights, device=device)
     console.print(f"{clip} -> {out}")
-    settings = {
-        "prompt": prompt,
-        "negative prompt": negative_prompt,
+    settings = dict(options) | {
+        "level": f"{options.level:g} LU",
         "old sound": old,
-        "level": f"{level:g} LU",
+        "preset": preset,
+        "seconds": f"{float(seconds):g}",
     }
-    settings |= {"seed": str(seed), "steps": str(steps), "guidance": f"{guidance:g}", "preset": preset}
-    settings["seconds"] = f"{float(seconds):g}"
-    console.print(", ".join(f"{name} {value}" for name, value in settings.items() if value is not None))
-    score = make(
-        net,
-        clip,
-        seconds,
-        console,
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        seed=seed,
-        steps=steps,
-        guidance=guidance,
-    )
-    score.save(out, old=old, level=level, force=force)
+    shown = {name: value for name, value in settings.items() if value is not None}
+    console.print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items()))
+    score = make(net, clip, seconds, console, options)
+    score.save(out, old=old, level=options.level, force=force)
 
 
-def make(net: Soundtrack, clip: Path, seconds: Fraction, console: Console, **how: Any) -> Score:
-    """The sound of a video, with a progress bar; `how` as in `Soundtrack.score`."""
+def make(
+    net: Soundtrack, clip: Path, seconds: Fraction, console: Console, options: SoundtrackOptions
+) -> Score:
+    """The sound of a video, with a progress bar."""
     columns = (BarColumn(), TimeRemainingColumn(), TextColumn("left"))
     with Progress(*columns, console=console, disable=console.quiet) as progress:
-        task = progress.add_task("", total=evaluations(seconds, how.get("steps", STEPS)))
-        return net.score(clip, tick=lambda: progress.advance(task), **how)
+        task = progress.add_task("", total=evaluations(seconds, options.steps))
+        return net.score(clip, tick=lambda: progress.advance(task), **dict(options))
