@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from threading import Lock
 from typing import TypeVar
 
 import torch
@@ -34,7 +35,7 @@ def beside(
     pool = ThreadPoolExecutor(1, thread_name_prefix="beside")
     try:
         waiting: deque[Future[Result]] = deque()
-        with nullcontext() if prepare is None else _a_core_for(pool):
+        with nullcontext() if prepare is None else _cores.one_for(pool):
             if prepare is not None:
                 pool.submit(prepare)
             for item in items:
@@ -47,14 +48,30 @@ def beside(
         pool.shutdown(cancel_futures=True)
 
 
-@contextmanager
-def _a_core_for(pool: Executor) -> Iterator[None]:
-    """Kernels take one thread in the only thread of a pool, and one less than before in the caller's: where
-    both ask for all cores, they wait for each other most of the time."""
-    count = torch.get_num_threads()
-    pool.submit(work_alone).result()
-    torch.set_num_threads(max(1, count - 1))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(count)
+class _Cores:
+    """The threads that kernels may use, less those given away; what ends first need not have begun last."""
+
+    def __init__(self) -> None:
+        self.lock, self.given, self.all = Lock(), 0, 1
+
+    @contextmanager
+    def one_for(self, pool: Executor) -> Iterator[None]:
+        """Kernels take one thread in the only thread of a pool, and one less in the caller's: where both ask
+        for all cores, they wait for each other most of the time."""
+        with self.lock:
+            if self.given == 0:
+                self.all = torch.get_num_threads()
+            pool.submit(work_alone).result()
+            self._give(1)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._give(-1)
+
+    def _give(self, count: int) -> None:
+        self.given += count
+        torch.set_num_threads(max(1, self.all - self.given))
+
+
+_cores = _Cores()

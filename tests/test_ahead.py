@@ -69,21 +69,32 @@ def test_errors_come_where_their_result_would(broken: str) -> None:
         list(results)
 
 
-def test_heavy_work_finds_what_it_needs_and_has_a_core_of_its_own() -> None:
+@pytest.fixture
+def three_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(3)
-    made: list[int] = []
+    yield
+    torch.set_num_threads(before)
 
-    def items() -> Iterator[int]:
-        for _ in range(3):
-            yield torch.get_num_threads()
+
+def test_heavy_work_finds_what_it_needs_and_has_a_core_of_its_own(three_threads: None) -> None:
+    made: list[int] = []
 
     def work(item: int) -> tuple[int, int, int]:
         return item, torch.get_num_threads(), made[0]
 
-    try:
-        results = list(beside(work, items(), 2, prepare=lambda: made.append(7)))
-        assert results == 3 * [(2, 1, 7)]
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
+    items = (torch.get_num_threads() for _ in range(3))
+    assert list(beside(work, items, 2, prepare=lambda: made.append(7))) == 3 * [(2, 1, 7)]
+    assert torch.get_num_threads() == 3
+
+
+def test_cores_come_back_whichever_ends_first(three_threads: None) -> None:
+    def threads() -> Iterator[int]:
+        while True:
+            yield torch.get_num_threads()
+
+    first, second = (beside(int, threads(), 0, prepare=list) for _ in range(2))
+    assert next(first) == 2 and next(second) == 1
+    for results in (first, second):
+        results.close()  # type: ignore[attr-defined]
+    assert torch.get_num_threads() == 3
