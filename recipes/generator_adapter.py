@@ -27,6 +27,7 @@ from avatar.backbone.checkpoint import load
 from avatar.backbone.vae import CausalVAE
 from avatar.model import FULL, Conditions, Generator, GeneratorConfig, Strengths
 from avatar.presets import PRESETS
+from avatar.recipes import footage_latents
 from avatar.recipes.generator import GeneratorSettings, LatentReader, Task
 from avatar.recipes.lora import add_lora, lora_tensors
 from avatar.recipes.run_folder import RunFolder
@@ -112,6 +113,10 @@ def main(words: list[str], recipe: str = __file__) -> list[float]:
         generator=net.config, adapters=settings.adapters, rank=settings.rank, alpha=settings.alpha
     )
     model = AdaptedGenerator(config, net)
+    if (settings.data / "index.json").exists():
+        latents = settings.out / "latents"
+        held_out = footage_latents.encode(settings.data, latents, settings.preset, settings.vae)
+        settings = settings.model_copy(update={"data": latents, "held_out": held_out})
     read = LatentReader(settings)
     task = Task(settings, read.read(read.held_out))
     vae = load(CausalVAE, settings.vae or folder / "vae.safetensors")

@@ -92,6 +92,30 @@ def encode_clip(
     }
 
 
+@torch.no_grad()
+def encode_pose(
+    vae: CausalVAE, target: NDArray[np.float32], side: int, place: NDArray, cells: int
+) -> NDArray:
+    """`pose` of face meshes (T, 478, 3) in pictures of `side` px; the window of `cells` begins at `place`."""
+    rows, columns = (slice(CELL * first, CELL * (first + cells)) for first in place.tolist())
+    skeletons = np.stack([draw_skeleton(*face_keypoints(points), (side, side)) for points in target])
+    shown = pixels(np.ascontiguousarray(skeletons[:, rows, columns]))
+    with autocast(next(vae.parameters()).device):
+        return vae.encode(shown)[0].half().numpy()
+
+
+def hear(features: Tensor, latent_frames: int, start: float) -> dict[str, NDArray]:
+    """`audio` and `heard` of a clip that begins `start` s into features (n, d) of its sound."""
+    windows = align(features, latent_frames, FPS, start=start)
+    return {"audio": windows.half().numpy(), "heard": np.ones(1, np.float32)}
+
+
+def hear_nothing(dim: int, latent_frames: int) -> dict[str, NDArray]:
+    """The same of a silent clip, by the length of features."""
+    silence = np.zeros((latent_frames, GROUP, WINDOW, dim), np.float16)
+    return {"audio": silence, "heard": np.zeros(1, np.float32)}
+
+
 class Watcher:
     """Skeleton latents and expression codes of clips."""
 
@@ -99,22 +123,15 @@ class Watcher:
         self.vae, self.meshes = vae, meshes
         self.basis, self.reader = FaceBasis.load(), ExpressionReader()
 
-    @torch.no_grad()
     def __call__(self, clip: dict[str, NDArray], seed: int, place: NDArray, cells: int) -> dict[str, NDArray]:
         """`pose`, `codes` and `seen` of a clip whose window of `cells` begins at `place`."""
         mesh = ReferenceMesh(self.basis, clip["reference_landmarks"], clip["reference_curves"])
         target = mesh.place(mesh.act(clip["curves"].astype(np.float32)), clip["head"])
-        side = clip["reference"].shape[0]
-        rows, columns = (slice(CELL * first, CELL * (first + cells)) for first in place.tolist())
-        skeletons = np.stack([draw_skeleton(*face_keypoints(points), (side, side)) for points in target])
-        shown = pixels(np.ascontiguousarray(skeletons[:, rows, columns]))
-        with autocast(next(self.vae.parameters()).device):
-            pose = self.vae.encode(shown)[0]
         points = load_file(self.meshes / f"mesh-{seed}.safetensors")["points"]
         seen = bool(np.isfinite(points).all())
         codes = torch.from_numpy(self.reader.read(points if seen else target)[0])
         return {
-            "pose": pose.half().numpy(),
+            "pose": encode_pose(self.vae, target, len(clip["reference"]), place, cells),
             "codes": group(codes, True).half().numpy(),
             "seen": np.array([seen], np.float32),
         }
@@ -135,10 +152,8 @@ class Listener:
         """`audio` and `heard` of a clip; nothing is heard without a corpus."""
         utterance, start = int(clip["utterance"][0]), int(clip["start"][0])
         if self.corpus is None or utterance < 0:
-            silence = np.zeros((latent_frames, GROUP, WINDOW, self.whisper.dim), np.float16)
-            return {"audio": silence, "heard": np.zeros(1, np.float32)}
-        windows = align(self.features(utterance), latent_frames, FPS, start=start / SAMPLE_RATE)
-        return {"audio": windows.half().numpy(), "heard": np.ones(1, np.float32)}
+            return hear_nothing(self.whisper.dim, latent_frames)
+        return hear(self.features(utterance), latent_frames, start / SAMPLE_RATE)
 
 
 def main(
