@@ -25,11 +25,11 @@ from avatar.backbone.attention import (
     rope_3d,
 )
 from avatar.backbone.embed import MLP, PooledEmbedder, ScalarEmbedder, TextRefiner, without_padding
-from avatar.backbone.linear import bare, linear_gelu
+from avatar.backbone.linear import bare, gelu, linear_gelu
 from avatar.backbone.modulation import FirstFrame, Modulation
 from avatar.backbone.norm_rope import norm_rope
 from avatar.backbone.step_cache import StepCache
-from avatar.backbone.tiling import unfold
+from avatar.backbone.tiling import fold, unfold
 
 TIME_SCALE = 1000.0  # scalars and guidance are embedded as times of 0..1000 are
 
@@ -210,7 +210,7 @@ class SingleBlock(nn.Module):
             weights, biases = (y.split(self.sizes) for y in (self.linear1.weight, self.linear1.bias))
             return F.linear(x, weights[0], biases[0]), linear_gelu(x, weights[1], biases[1])
         qkv, hidden = self.linear1(x).split(self.sizes, dim=-1)
-        return qkv, F.gelu(hidden, approximate="tanh")
+        return qkv, gelu(hidden)
 
 
 class FinalLayer(nn.Module):
@@ -232,10 +232,13 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, channels: int, hidden: int, patch: Grid) -> None:
         super().__init__()
+        self.patch = patch
         self.proj = nn.Conv3d(channels, hidden, patch, patch)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x).flatten(2).transpose(1, 2)
+        """By a product, whose result lies token by token in memory; that of a convolution does not."""
+        cells = fold(x, self.patch).flatten(1, 3)
+        return F.linear(cells, self.proj.weight.flatten(1), self.proj.bias)
 
 
 def init_weights(net: nn.Module) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avatar.backbone.attention import attention
-from avatar.backbone.linear import bare, linear_gelu
+from avatar.backbone.linear import bare, gelu, linear_gelu
 
 SINUSOIDS = 256
 MAX_PERIOD = 10_000.0
@@ -67,7 +67,7 @@ class MLP(nn.Module):
         if not self.silu and bare(self.fc1, x):
             return linear_gelu(x, self.fc1.weight, self.fc1.bias)
         x = self.fc1(x)
-        return F.silu(x) if self.silu else F.gelu(x, approximate="tanh")
+        return F.silu(x) if self.silu else gelu(x)
 
 
 class _TextContext(nn.Module):

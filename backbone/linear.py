@@ -3,13 +3,18 @@
 Shape legend: N tokens, C input channels, D output channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from avatar.backbone.precision import tracked
+from avatar.backbone.threads import share
+
+RUN = 1 << 16  # numbers that a thread takes at a time
 
 
 def bare(layer: nn.Linear, x: Tensor) -> bool:
@@ -20,6 +25,42 @@ def bare(layer: nn.Linear, x: Tensor) -> bool:
     return own and same and not layer._forward_hooks and not layer._forward_pre_hooks
 
 
+def gelu(x: Tensor) -> Tensor:
+    """GELU (tanh form)."""
+    if x.device.type == "cpu" and x.dtype == torch.bfloat16 and tracked(x):
+        return _HalfGelu.apply(x)
+    return F.gelu(x, approximate="tanh")
+
+
+class _HalfGelu(torch.autograd.Function):
+    """GELU and its gradient in bfloat16 on a CPU, each in a fifth of the time that PyTorch's take."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        from avatar.backbone import half_kernels  # numba takes long to import
+
+        x = x.contiguous()
+        ctx.save_for_backward(x)
+        return _in_runs(half_kernels.gelu, x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        from avatar.backbone import half_kernels
+
+        return _in_runs(half_kernels.gelu_gradient, *ctx.saved_tensors, grads[0].contiguous())
+
+
+def _in_runs(kernel: Callable[..., None], *inputs: Tensor) -> Tensor:
+    """A kernel of contiguous tensors of one shape, number by number, its runs shared out among threads."""
+    from avatar.backbone.half_kernels import bits
+
+    out = torch.empty_like(inputs[0])
+    arrays = [bits(x.flatten()) for x in (*inputs, out)]
+    share(lambda i: kernel(*(x[i : i + RUN] for x in arrays)), range(0, out.numel(), RUN))
+    return out
+
+
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """GELU (tanh form) of a linear layer, in one kernel of oneDNN where there is one and no gradient.
 
@@ -27,7 +68,7 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """
     fast = x.device.type == "cpu" and x.dtype == torch.bfloat16 and torch.backends.mkldnn.is_available()
     if tracked(x, weight) or not fast or not torch.cpu._is_avx512_bf16_supported():
-        return F.gelu(F.linear(x, weight, bias), approximate="tanh")
+        return gelu(F.linear(x, weight, bias))
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "tanh")
 
 

@@ -8,6 +8,7 @@ rounding error (docs/performance.md).
 Shape legend: B batch, N queries, M keys, A heads, D channels of a head, R rows of a block.
 """
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,20 +35,32 @@ def row_attention(q: Tensor, k: Tensor, v: Tensor, known: Tensor | None = None) 
     return _RowAttention.apply(q, k, v, known)
 
 
+class _Scratch(threading.local):
+    """A thread's memory for the scores of a block; new memory for each block costs as much as the softmax."""
+
+    def __init__(self, keys: int, like: Tensor) -> None:
+        self.scores, self.sums = like.new_empty(ROWS, keys), torch.empty(ROWS)
+
+
 class _RowAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, known: Tensor | None) -> Tensor:
+        from avatar.backbone import half_kernels  # numba takes long to import
+
         ctx.save_for_backward(q, k, v)
         if known is not None:
             return known.detach()
         out = torch.empty_like(q, memory_format=torch.contiguous_format)
         keys, values = (x.transpose(1, 2).contiguous() for x in (k, v))
-        scale = q.shape[-1] ** -0.5
+        scratch = _Scratch(k.shape[1], q)
 
         def attend(block: tuple[int, int, slice]) -> None:
             b, a, rows = block
-            scores = torch.mm(q[b, rows, a] * scale, keys[b, a].mT)
-            out[b, rows, a] = torch.mm(torch.softmax(scores, -1), values[b, a])
+            count = len(asked := q[b, rows, a])
+            scores, sums = scratch.scores[:count], scratch.sums[:count]
+            torch.mm(asked, keys[b, a].mT, out=scores)
+            half_kernels.softmax_parts(half_kernels.bits(scores), q.shape[-1] ** -0.5, sums.numpy())
+            torch.div(torch.mm(scores, values[b, a]), sums[:, None], out=out[b, rows, a])
 
         share(attend, [(b, a, rows) for b, a in _heads(q) for rows in _blocks(q)])
         return out
