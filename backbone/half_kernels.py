@@ -2,7 +2,7 @@
 
 PyTorch's go over a row several times in float32, and its GELU takes half as long as the matrix product before
 it. Here a number is widened, computed with and rounded in registers. Powers of two come from a polynomial of
-degree 3, whose error of 1e-4 is a twentieth of a rounding to bfloat16. NaN stays NaN.
+degree 3, whose error of 1e-4 is a fortieth of a rounding to bfloat16. NaN stays NaN.
 
 Tensors are given as the 16 bits of each number (`bits`). Shape legend: R rows, M keys, N numbers.
 """

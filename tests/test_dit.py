@@ -10,7 +10,7 @@ from torch import Tensor
 
 from avatar.backbone import checkpoint
 from avatar.backbone.attention import Grid, apply_rope, attention, rms_norm, rope_3d, rope_frequencies
-from avatar.backbone.dit import DiT, DiTConfig
+from avatar.backbone.dit import DiT, DiTConfig, PatchEmbed
 from avatar.backbone.embed import sinusoid
 from avatar.backbone.norm_rope import norm_rope
 from avatar.presets import HUNYUAN
@@ -65,6 +65,14 @@ def test_rope_turns_adjacent_pairs_by_position_times_frequency() -> None:
             a, b = x[0, n, 0, 2 * pair : 2 * pair + 2].tolist()
             turned = [a * math.cos(angle) - b * math.sin(angle), b * math.cos(angle) + a * math.sin(angle)]
             assert y[0, n, 0, 2 * pair : 2 * pair + 2].tolist() == pytest.approx(turned, abs=1e-5)
+
+
+def test_patches_are_those_of_a_convolution_and_lie_token_by_token() -> None:
+    torch.manual_seed(0)
+    embed, x = PatchEmbed(3, 8, (1, 2, 2)), torch.randn(2, 3, 2, 4, 6)
+    found = embed(x)
+    assert found.is_contiguous()
+    torch.testing.assert_close(found, embed.proj(x).flatten(2).transpose(1, 2), rtol=0, atol=1e-6)
 
 
 def test_rope_knows_distances_only() -> None:
