@@ -34,7 +34,7 @@ from avatar.drivers.mouth import MouthModel
 from avatar.drivers.relief import CELL as RELIEF_CELL
 from avatar.drivers.skeleton import draw_skeleton, face_keypoints
 from avatar.drivers.warp import Driven, DrivenReference
-from avatar.lips import keep_shut
+from avatar.lips import keep_shut, show_seam
 from avatar.model import GROUP, Conditions, Generator, Strengths, face_window, group
 from avatar.windows import Motion, Window, fill, regroup
 
@@ -305,7 +305,9 @@ class Renderer:
             return
         count = len(drawn)
         index, position = (x[:count].to(z.device) for x in frame_slots(z.shape[2], starts))
-        picture, prior, hole, lids, relief, gain = (np.stack(values) for values in zip(*drawn, strict=True))
+        picture, prior, hole, lids, relief, gain, seam = (
+            np.stack(values) for values in zip(*drawn, strict=True)
+        )
         shown = pixels(picture, z.device)[0].transpose(0, 1)
         prior_flow = self._inside(self._to(prior))
         around = (self._inside(self._to(mask)) for mask in (hole, lids))
@@ -328,6 +330,7 @@ class Renderer:
         if self.between_lips is not None:
             inside = self._inside(shown), prior_flow, masks[:, 0], self.between_lips
             decoded = keep_shut(decoded, *inside)
+        decoded = show_seam(decoded, self._inside(shown), self._inside(self._to(seam)))
         share, rgb = smooth_jumps(decoded)
         for k in range(count):
             flow_k, mask_k, rgb_k = (

@@ -27,6 +27,10 @@ Array = NDArray[np.float32]
 # Temples and upper jaw, nose, eye corners: of iBUG's 68, those that neither speech nor expression moves much.
 RIGID = (0, 1, 2, 14, 15, 16, 27, 28, 29, 30, 31, 33, 35, 36, 39, 42, 45)
 LEAST = 8  # of these must be seen
+# Share of a nod that MediaPipe's face mesh shows, in x and y as in depth: slope on the true pitch of 500
+# rendered clips, and of five rendered films. Of yaw it shows 1.1, which is left: turned pictures turn less by
+# as much.
+NOD_SEEN = 0.78
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +75,12 @@ class HeadSignal(Signal):
             heights.append(size)
             centres.append(at + size * (turned @ (anchor - middle))[:2])
         turn, height, centre = np.stack(turns), np.array(heights), np.stack(centres)
+        angles = head_angles(turn @ turn[0].T)
+        if pose.depth.any():  # only the face mesh knows it
+            angles[:, 1] /= NOD_SEEN
         moved = np.concatenate(
             [
-                head_angles(turn @ turn[0].T),
+                angles,
                 (centre - centre[0]) / height[0],
                 CAMERA * (height[0] / height[:, None] - 1),
             ],

@@ -32,6 +32,7 @@ from avatar.drivers.mesh import (
 from avatar.drivers.mouth import ENAMEL, SEATS, MouthModel, develop, linear
 from avatar.drivers.raster import draw_triangles
 from avatar.drivers.relief import Relief
+from avatar.drivers.seam import EDGES, clear_rims, closing, draw_seam, shade_seam
 
 Array = NDArray[np.float32]
 
@@ -63,6 +64,7 @@ class Driven(NamedTuple):
         lids: float32 (T, S, S), how far each eye is more closed than in the reference, in and around the eye.
         relief: float32 (T, 9, S / 4, S / 4), shape and motion of the face, see `avatar.drivers.relief`.
         gain: float32 (T, S / 4, S / 4), by what factor the light on the moved skin is another.
+        seam: float32 (T, S, S), where lips that are apart in the reference meet.
     """
 
     picture: NDArray[np.uint8]
@@ -71,6 +73,7 @@ class Driven(NamedTuple):
     lids: Array
     relief: Array
     gain: Array
+    seam: Array
 
 
 def _strip(slit: Slit) -> NDArray[np.int64]:
@@ -156,6 +159,8 @@ class DrivenReference:
         self.around = np.ascontiguousarray(triangles[~is_face]).astype(np.int64)
         self.face = mesh.basis.triangles.astype(np.int64)
         self.relief = Relief(mesh, picture)
+        upper, lower = EDGES.pulls(mesh.basis.neutral)
+        self.edges = upper[:468], lower[:468]
         self.between_lips = self.mouth_shown = self._mouth_shown()
         self.paints = self._usual_paints() if paints is None else paints
         if not shows:
@@ -193,6 +198,10 @@ class DrivenReference:
             source[:, list(eye.lower[1:-1]), 1] += edge
             source[:, list(eye.upper[1:-1]), 1] -= edge / 2
 
+        lips = closing(MOUTH.gaps(mesh.landmarks), MOUTH.gaps(target))
+        clear_rims(source[:, :468], lips, mesh.height, self.edges)
+        seam = draw_seam(target, lips, mesh.height, size)
+
         inside = mesh.place(self.lips + self.mouth.place(curves, self.seats), head)
         openness = MOUTH.gaps(acted).max(1)
 
@@ -215,7 +224,8 @@ class DrivenReference:
             draw_triangles(target[t], (target[t] - skull).astype(np.float32), MOUTH_STRIP, HOLE, at, parts)
             flow[t] = at - self.grid - np.float32(0.5)
             picture[t] = self._paint(flow[t], parts, inside[t], float(openness[t]), gains[t], hole[t])
-        return Driven(picture, flow, hole, lids.clip(0, 1), relief, gains)
+            shade_seam(picture[t], seam[t])
+        return Driven(picture, flow, hole, lids.clip(0, 1), relief, gains, seam)
 
     def _eyeball(self, eye: Slit, seen: Array) -> Array:
         """Where in the reference the rims of an eye take what lies between them, from where it turned to.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from avatar.drivers.curves import CURVES
+from avatar.drivers.curves import CURVES, curve_indices
 from avatar.drivers.mesh import (
     CHIN,
     FOREHEAD,
@@ -45,6 +45,16 @@ def act(mesh: ReferenceMesh, **curves: float) -> np.ndarray:
 def test_closed_curves_close_the_lips_whatever_the_reference_shows(basis: FaceBasis, gap: float) -> None:
     mesh = ReferenceMesh(basis, landmarks(basis, gap))
     assert np.abs(MOUTH.gaps(act(mesh))).max() < 1e-5
+
+
+def test_lips_that_close_are_carried_whole_and_not_stretched(basis: FaceBasis) -> None:
+    parting = basis.displacement[list(curve_indices("mouthUpperUp", "mouthLowerDown"))].sum(0)
+    parted = ((basis.neutral + parting) * 110 + SIDE / 2).astype(np.float32)
+    mesh = ReferenceMesh(basis, parted)
+    moved = act(mesh)[:, 1] - mesh.own[:, 1]
+    for outer, inner in ((0, 13), (17, 14)):
+        assert parting[outer, 1] / parting[inner, 1] == pytest.approx(0.83, abs=0.03)
+        assert 0.55 < moved[outer] / moved[inner] < 0.9
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.04, 0.15])
