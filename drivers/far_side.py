@@ -23,7 +23,7 @@ MIRROR = np.array([-1, 1, 1], np.float32)
 # Cosines between the view and the normal of a point: under the first it is hidden, if the same point of the
 # other side is seen by so much better; turned by so much to the viewer it has left its place.
 EDGE_ON, BETTER, TURNED = 0.3, 0.3, 0.3
-SPREAD = 3  # points of the face oval, over which its hidden part ends
+SPREAD = 2  # points of the face oval, over which its hidden part ends
 
 
 class FarSide:
@@ -48,7 +48,9 @@ class FarSide:
         shown = np.setdiff1d(np.flatnonzero(self.seen >= EDGE_ON), OPENINGS)
         away = np.linalg.norm(own[hidden, None] - own[shown], axis=-1)
         self.stand_in[hidden] = shown[away.argmin(1)]
-        self.behind = np.mean([np.roll(hidden[OVAL], k) for k in range(-SPREAD, SPREAD + 1)], 0)
+        around = range(-SPREAD, SPREAD + 1)
+        near = np.any([np.roll(hidden[OVAL], k) for k in around], 0)
+        self.behind = np.mean([np.roll(near, k) for k in around], 0)
         corners = mesh.basis.triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
         self.edges = np.unique(np.sort(corners), axis=0).astype(np.int64)
         ways = own[OVAL, :2] - own[:, :2].mean(0)
