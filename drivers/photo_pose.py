@@ -15,17 +15,20 @@ from numpy.typing import NDArray
 
 from avatar.drivers.blazepose import BlazePose
 from avatar.drivers.cache import cached
+from avatar.drivers.hands import Hand, find_hands
 from avatar.drivers.mesh import CHIN, FOREHEAD, IBUG, NOSE_TIP
 from avatar.drivers.pose import PoseSignal, picture_pose
-from avatar.drivers.skeleton import FACE, HAND, INDEX, NAMES, POINTS, SEEN
+from avatar.drivers.skeleton import FACE, HAND, INDEX, LEFT_HAND, NAMES, POINTS, RIGHT_HAND, SEEN
 from avatar.errors import UserError
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
-VERSION = "1"  # of how a pose is found here; another one makes it anew
+VERSION = "4"  # of how a pose is found here; another one makes it anew
 SAME_FACE = 0.4  # face heights that a pose's nose may be from the face's
-GUESSED = 0.13  # shoulder widths between the two looks at a joint from which on it counts as guessed
+GUESSED = 0.2  # shoulder widths between the two looks at a joint from which on it counts as guessed
+REACH = 1.3  # shoulder widths from elbow to wrist at most
+WRONG_SIDE = 0.5  # shoulder widths further away a hand counts for the arm of the other side
 ARM = ("elbow", "wrist", *(f"hand_{name}" for name in HAND))  # from the shoulder on
 SIDES = {"left": "right", "right": "left"}
 # Which point of the mirror image each point is; those of the face are known otherwise.
@@ -48,23 +51,65 @@ def _found(photo: Pixels, face: Array) -> PoseSignal:
     points, scores = _look(photo, detector, nose, height)
     turned, sure = _look(np.ascontiguousarray(photo[:, ::-1]), detector, nose * [-1, 1] + [width, 0], height)
     turned[:, 0] = width - turned[:, 0]
-    points, scores = agreed(points, scores, turned[MIRRORED], sure[MIRRORED])
+    looks = [(points, scores), (turned[MIRRORED], sure[MIRRORED])]
+    end_arms(looks, find_hands(photo))
+    points, scores = agreed(*looks[0], *looks[1])
     points[FACE], scores[FACE] = face[list(IBUG), :2], 1
     points[INDEX["nose"]], scores[INDEX["nose"]] = nose, 1
     size = (width, photo.shape[0])
     return PoseSignal(fps=Fraction(1), keypoints=points[None], scores=scores[None], size=size)
 
 
+def end_arms(looks: list[tuple[Array, Array]], hands: list[Hand]) -> None:
+    """Put hands where the looks at a person say that the arms end; in place.
+
+    Each look has keypoints (134, 2) and scores (134,). A wrist on which they agree stays; one that they guess
+    goes to the hand that is nearest, if the forearm can be that long.
+    """
+    points = np.mean([look[0] for look in looks], 0)
+    seen = np.min([look[1] for look in looks], 0) >= SEEN
+    shoulders = INDEX["left_shoulder"], INDEX["right_shoulder"]
+    if not seen[list(shoulders)].all():
+        return
+    unit = max(float(np.linalg.norm(points[shoulders[0]] - points[shoulders[1]])), 1.0)
+    pairs = []
+    for side in SIDES:
+        elbow, wrist = INDEX[f"{side}_elbow"], INDEX[f"{side}_wrist"]
+        apart = float(np.linalg.norm(looks[0][0][wrist] - looks[1][0][wrist]))
+        if seen[wrist] and apart < GUESSED * unit:
+            continue
+        for number, hand in enumerate(hands):
+            if np.linalg.norm(hand.points[0] - points[elbow]) < REACH * unit:
+                way = float(np.linalg.norm(hand.points[0] - points[wrist]))
+                pairs.append((way + WRONG_SIDE * unit * (hand.left != (side == "left")), side, number))
+    done: set[str | int] = set()
+    for _, side, number in sorted(pairs):
+        if side in done or number in done:
+            continue
+        done |= {side, number}
+        places = LEFT_HAND if side == "left" else RIGHT_HAND
+        for keypoints, scores in looks:
+            keypoints[places] = hands[number].points
+            keypoints[INDEX[f"{side}_wrist"]] = hands[number].points[0]
+            scores[[*places, INDEX[f"{side}_wrist"]]] = 1
+
+
 def agreed(points: Array, scores: Array, others: Array, sure: Array) -> tuple[Array, Array]:
     """Keypoints (134, 2) and scores (134,) of two looks at one person: the mean, without arms that differ."""
     points, scores = points.copy(), scores.copy()
-    both = (scores >= SEEN) & (sure >= SEEN)
-    apart = np.linalg.norm(points - others, axis=1) * both
+    across = float(np.linalg.norm(points[INDEX["left_shoulder"]] - points[INDEX["right_shoulder"]]))
+    apart = np.linalg.norm(points - others, axis=1) / max(across, 1.0)
+    seen = np.stack([scores, sure]) >= SEEN
+    for side in SIDES:
+        elbow, wrist = INDEX[f"{side}_elbow"], INDEX[f"{side}_wrist"]
+        # An elbow that its own arm hides is where both looks have it, if the wrist is seen.
+        if seen[:, wrist].all() and apart[elbow] < GUESSED:
+            seen[:, elbow], scores[elbow] = True, max(scores[elbow], SEEN)
+    both = seen.all(0)
     points[both] = (points[both] + others[both]) / 2
-    across = points[INDEX["left_shoulder"]] - points[INDEX["right_shoulder"]]
     for side in SIDES:
         arm = [INDEX[f"{side}_{name}"] for name in ARM]
-        if apart[arm[:2]].max() > GUESSED * max(float(np.linalg.norm(across)), 1.0):
+        if (apart * both)[arm[:2]].max() > GUESSED:
             scores[arm] = 0
     return points, scores
 

@@ -39,6 +39,7 @@ Array = NDArray[np.float32]
 RINGS = ((1.1, 1.0, 0.9), (1.25, 1.0, 0.6), (1.45, 0.9, 0.3), (1.7, 0.55, 0.1), (2.0, 0.2, 0.0))
 RIM = 468  # number of the first point of the face's rim, after the landmarks
 RING_DEPTH = 0.35  # face units, how far behind the face oval the rings lie
+HOLD = 0.6  # how far what lies around a side that the photo hides keeps to its rim, and not to its depth
 SOFT_REACH = 0.12  # in ring sizes, how far the jaw's own motion reaches into the neck
 BORDER_STEPS = 8  # fixed points on each side of the picture
 SURFACE, EYE, HOLE = 0, 1, 2  # parts of a drawn frame
@@ -180,7 +181,7 @@ class DrivenReference:
         turned = mesh.place(np.broadcast_to(self.rings, (frames, *self.rings.shape)), head)[..., :2]
         way = self.far_side.rim(rigid[:, :468], head) - self.rim
         moved = turned + self.pushed - self.rings_at
-        moved += self.behind * (np.tile(way, (1, len(RINGS), 1)) - moved)
+        moved += HOLD * self.behind * (np.tile(way, (1, len(RINGS), 1)) - moved)
         rings = self.rings_at + moved * self.follow[:, None] + jaw
         own, rim = points[:, :468], self.far_side.rim(points[:, :468], head)
         border = np.broadcast_to(self.border, (frames, *self.border.shape))
