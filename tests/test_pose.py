@@ -215,7 +215,9 @@ def test_joints_of_rendered_people_are_found(detector: BlazePose) -> None:
     assert len(shares) == 6 and np.mean([*shares.values()]) >= 0.85  # 0.98 measured
     hands = [*LEFT_HAND, *RIGHT_HAND]
     assert (found.scores[:, hands] == 1).any()
-    for hand in find_hands(film.frames[0]):  # for itself, without the arm
+    hands_alone = find_hands(film.frames[0])
+    assert hands_alone
+    for hand in hands_alone:
         wrist = film.joints[0, JOINTS.index(f"{'left' if hand.left else 'right'}_wrist")]
         assert np.linalg.norm(hand.points[0] - wrist) < 20
     # 20 px right and down of that is wrong: a tenth of the shoulders' width is 11 to 13 px.
