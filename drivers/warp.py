@@ -2,7 +2,8 @@
 
 The face mesh is continued by rings around the face oval that follow the head less and less and end, fixed,
 before the border of the picture, so that hair and neck go along and the border never moves. Each frame is
-drawn by a small rasteriser: every target pixel learns where in the reference its surface point lies.
+drawn by a small rasteriser, far triangles first: every target pixel learns where in the reference its surface
+point lies. What a turned reference hides is the matter of `avatar.drivers.far_side`.
 Eyeballs turn inside the lids by the gaze, teeth that the reference shows stay with the skull, and what it
 cannot show inside the mouth is drawn by `avatar.drivers.mouth` for the backbone to redraw. Coordinates are
 pixels of a square crop, pixel centres at .5.
