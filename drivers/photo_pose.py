@@ -1,9 +1,9 @@
 """The pose of the person in a photo whose face is known, found twice: in the photo and in its mirror image.
 
 A driver's joints are smoothed over time, a photo's can not be: the mean of the two looks is nearer to the
-truth than one. Where they are far apart, the detector guesses, as it does at forearms that cross. A wrist that
-is guessed goes to where a hand is found for itself. An arm that is guessed still must not be cut out of the
-picture: it counts as missing, as moving half of it would tear it.
+truth than one. Where they are far apart, the detector guesses, as it does at forearms that cross. A wrist
+that is guessed goes to where a hand is found for itself. An arm that is guessed still must not be cut out of
+the picture: it counts as missing, as moving half of it would tear it.
 """
 
 from __future__ import annotations
