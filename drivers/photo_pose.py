@@ -18,15 +18,17 @@ from avatar.drivers.cache import cached
 from avatar.drivers.hands import Hand, find_hands
 from avatar.drivers.mesh import CHIN, FOREHEAD, IBUG, NOSE_TIP
 from avatar.drivers.pose import PoseSignal, picture_pose
+from avatar.drivers.puppet import segment_distance
 from avatar.drivers.skeleton import FACE, HAND, INDEX, LEFT_HAND, NAMES, POINTS, RIGHT_HAND, SEEN
 from avatar.errors import UserError
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
-VERSION = "4"  # of how a pose is found here; another one makes it anew
+VERSION = "5"  # of how a pose is found here; another one makes it anew
 SAME_FACE = 0.4  # face heights that a pose's nose may be from the face's
 GUESSED = 0.2  # shoulder widths between the two looks at a joint from which on it counts as guessed
+KNOT = 0.15  # shoulder widths, forearms nearer to each other than that cross
 REACH = 1.3  # shoulder widths from elbow to wrist at most
 WRONG_SIDE = 0.5  # shoulder widths further away a hand counts for the arm of the other side
 ARM = ("elbow", "wrist", *(f"hand_{name}" for name in HAND))  # from the shoulder on
@@ -95,7 +97,8 @@ def end_arms(looks: list[tuple[Array, Array]], hands: list[Hand]) -> None:
 
 
 def agreed(points: Array, scores: Array, others: Array, sure: Array) -> tuple[Array, Array]:
-    """Keypoints (134, 2) and scores (134,) of two looks at one person: the mean, without arms that differ."""
+    """Keypoints (134, 2) and scores (134,) of two looks at one person: the mean, without arms that differ or
+    cross."""
     points, scores = points.copy(), scores.copy()
     across = float(np.linalg.norm(points[INDEX["left_shoulder"]] - points[INDEX["right_shoulder"]]))
     apart = np.linalg.norm(points - others, axis=1) / max(across, 1.0)
@@ -109,9 +112,19 @@ def agreed(points: Array, scores: Array, others: Array, sure: Array) -> tuple[Ar
     points[both] = (points[both] + others[both]) / 2
     for side in SIDES:
         arm = [INDEX[f"{side}_{name}"] for name in ARM]
-        if (apart * both)[arm[:2]].max() > GUESSED:
+        if (apart * seen.any(0))[arm[:2]].max() > GUESSED:
             scores[arm] = 0
+    if _knotted(points, max(across, 1.0)):
+        scores[[INDEX[f"{side}_{name}"] for side in SIDES for name in ARM]] = 0
     return points, scores
+
+
+def _knotted(points: Array, unit: float) -> bool:
+    """Whether forearms cross: the photo does not show what of the one lies under the other."""
+    ends = (INDEX[f"{side}_{joint}"] for side in SIDES for joint in ("elbow", "wrist"))
+    elbow, wrist, *other = points[[*ends]].astype(np.float64)
+    along = elbow + np.linspace(0, 1, 32)[:, None] * (wrist - elbow)
+    return float(segment_distance(along, *other)[0].min()) < KNOT * unit
 
 
 def _look(photo: Pixels, detector: BlazePose, nose: Array, height: float) -> tuple[Array, Array]:

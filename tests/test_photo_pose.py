@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from avatar.drivers.face import find_faces
 from avatar.drivers.hands import Hand
-from avatar.drivers.photo_pose import GUESSED, MIRRORED, REACH, agreed, end_arms, photo_pose
+from avatar.drivers.photo_pose import GUESSED, KNOT, MIRRORED, REACH, agreed, end_arms, photo_pose
 from avatar.drivers.skeleton import FACE, INDEX, LEFT_HAND, POINTS, SEEN
 
 Array = NDArray[np.float32]
@@ -21,6 +21,8 @@ ARM = [INDEX[name] for name in ("left_elbow", "left_wrist", "left_hand_wrist", "
 def person() -> tuple[Array, Array]:
     points = np.random.default_rng(0).uniform(0, 300, (POINTS, 2)).astype(np.float32)
     points[INDEX["left_shoulder"]], points[INDEX["right_shoulder"]] = (200, 100), (200 - WIDTH, 100)
+    points[INDEX["left_elbow"]], points[INDEX["right_elbow"]] = (220, 150), (80, 150)
+    points[INDEX["left_wrist"]], points[INDEX["right_wrist"]] = (240, 150), (60, 150)
     return points, np.ones(POINTS, np.float32)
 
 
@@ -67,10 +69,17 @@ def test_an_elbow_that_its_arm_hides_is_known_where_both_looks_have_it_and_the_w
         )
 
 
+def test_arms_that_cross_stay_on_the_trunk() -> None:
+    points, scores = person()
+    for far, crossed in ((1.1, False), (0.9, True)):  # the right wrist under the left forearm
+        points[INDEX["right_wrist"]] = (230, 150 + far * KNOT * WIDTH)
+        _, known = agreed(points, scores, points, scores)
+        assert (known[[*ARM, INDEX["right_elbow"]]] < SEEN).all() == crossed
+
+
 def looks_at(apart: float, away: float) -> tuple[list[tuple[Array, Array]], Hand, Array]:
     """Two looks that put the left wrist so many px apart, a hand so many px from the elbow, and the wrist."""
     points, scores = person()
-    points[INDEX["left_elbow"]], points[INDEX["left_wrist"]] = (220, 150), (240, 150)
     others = points.copy()
     others[INDEX["left_wrist"], 1] += apart
     hand = np.random.default_rng(1).uniform(0, 20, (21, 2)).astype(np.float32)
