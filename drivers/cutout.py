@@ -27,11 +27,12 @@ KEPT, CAP = (
     0.1,
     0.13,
 )  # shoulder widths around a shoulder that stay on the trunk, and that the arm begins with
-THIGH, NECK = 0.14, 0.13  # shoulder widths, half the width of what is certainly thigh or neck
+LEGS = 2.0  # shoulder widths, length of thighs whose knees are not seen
+THIGH, NECK = 0.2, 0.13  # shoulder widths, half the width of what is certainly thigh or neck
 HEAD = 0.4  # face heights, the same of the head
 FREE = 0.3  # shoulder widths from an arm beyond which nothing is an arm
 SKIRT = 1.3  # shoulder widths, length of a torso whose hips are not seen
-CORE, DOUBT = 0.45, 0.5  # of half an arm's width: so far inside it is arm, so far outside it is not
+CORE, DOUBT = 0.45, 1.0  # of half an arm's width: so far inside it is arm, so far outside it is not
 LEAST = 0.1  # of a bone's pixels, trunk beside it that is worth a look at colours
 THREAD = 5  # px, what is thinner holds nothing
 HIPS = 1.35  # a torso is so much wider than the joints of its hips
@@ -102,8 +103,11 @@ def trunk_distance(body: Body, size: tuple[int, int]) -> Array:
         hips = np.stack([body.at("right_hip"), body.at("left_hip")])
         low = hips.mean(0) + HIPS * (hips - hips.mean(0))
         for side, hip in zip(SIDES, hips, strict=True):
-            knee = body.at(f"{side}_knee") if body.has(f"{side}_knee") else hip + 2 * unit * down
+            knee = body.at(f"{side}_knee") if body.has(f"{side}_knee") else hip + LEGS * unit * down
             _line(mask, hip, knee, THIGH * unit)
+        # Knees are often guessed: what hangs straight under the hips are legs in any case.
+        legs = low + LEGS * unit * down
+        cv2.fillPoly(mask, [np.stack([*low, *legs[::-1]]).round().astype(np.int32)], 1)
     else:
         across = (left - right) / 2
         low = np.stack([right + 0.15 * across, left - 0.15 * across]) + SKIRT * unit * down

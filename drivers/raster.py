@@ -7,6 +7,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 
+def nearest_last(points: NDArray, triangles: NDArray) -> NDArray:
+    """Triangles (F, 3) of points (V, 3) in the order in which they must be drawn."""
+    depth = points[:, 2][triangles].sum(1)
+    return np.ascontiguousarray(triangles[np.argsort(-depth, kind="stable")])
+
+
 @njit(cache=True, nogil=True, fastmath=True)
 def draw_triangles(
     target: NDArray, values: NDArray, triangles: NDArray, part: int, out: NDArray, parts: NDArray

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from avatar.drivers.far_side import FarSide
 from avatar.drivers.light import fit_light, gain, skin_mask
 from avatar.drivers.mesh import FaceBasis, ReferenceMesh
 from avatar.drivers.mouth import linear
-from avatar.drivers.raster import draw_triangles
+from avatar.drivers.raster import draw_triangles, nearest_last
 
 Array = NDArray[np.float32]
 
@@ -48,30 +49,35 @@ class Relief:
         corners = self.face.T.ravel(), np.tile(np.arange(len(self.face)), 3)
         self.touching = csr_matrix((np.ones(len(corners[0]), np.float32), corners))  # (468, F)
         self.normals = self._normals(mesh.landmarks[None])[0]
+        self.far_side = FarSide(mesh, self.normals)
         self.light = self._fit_light(mesh, picture)
 
-    def __call__(self, points: Array, moved: Array, target: Array) -> tuple[Array, Array]:
+    def __call__(self, points: Array, moved: Array, target: Array, head: Array) -> tuple[Array, Array]:
         """The relief (T, 9, S / 4, S / 4) and the light's factor (T, S / 4, S / 4).
 
         Args:
             points: landmarks of the frames, (T, 478, 3) in pixels.
             moved: what the expression added to them, in face units.
             target: where they are drawn, (T, 468 or more, 2) in pixels.
+            head: by which the head is turned, (T, 6).
         """
         normals = self._normals(points)
-        lit = gain(self.light, self.normals, normals)[..., None]
-        values = np.concatenate([normals, normals - self.normals, moved[:, :468] / BEND, lit], -1)
+        own = self.far_side.replaced(self.normals, head)
+        lit = gain(self.light, own, normals)[..., None]
+        values = np.concatenate([normals, normals - own, moved[:, :468] / BEND, lit], -1)
         out = np.zeros((len(points), CHANNELS + 1, self.cells, self.cells), np.float32)
         out[:, CHANNELS] = 1
         for t in range(len(points)):
-            self._draw(target[t], values[t], out[t])
+            self._draw(nearest_last(points[t], self.face), target[t], values[t], out[t])
             out[t, CHANNELS] = cv2.GaussianBlur(out[t, CHANNELS], (0, 0), SOFT)
         return out[:, :CHANNELS], out[:, CHANNELS]
 
-    def _draw(self, target: Array, values: Array, out: Array) -> NDArray[np.bool_]:
-        """Draw the face into out (k, cells, cells); returns where it is."""
+    def _draw(
+        self, triangles: NDArray[np.int64], target: Array, values: Array, out: Array
+    ) -> NDArray[np.bool_]:
+        """Draw the face into out (k, cells, cells), its triangles in this order; returns where it is."""
         drawn = np.zeros((self.cells, self.cells), np.uint8)
-        draw_triangles(target / CELL, values, self.face, 1, out, drawn)
+        draw_triangles(target / CELL, values, triangles, 1, out, drawn)
         return drawn > 0
 
     def _normals(self, points: Array) -> Array:
@@ -84,7 +90,7 @@ class Relief:
     def _fit_light(self, mesh: ReferenceMesh, picture: NDArray[np.uint8]) -> Array:
         """The light on the reference's face, see `avatar.drivers.light`."""
         normals = np.zeros((3, self.cells, self.cells), np.float32)
-        face = self._draw(mesh.landmarks[:, :2], self.normals, normals)
+        face = self._draw(self.face, mesh.landmarks[:, :2], self.normals, normals)
         small = (self.cells, self.cells)
         bright = cv2.resize(linear(picture).mean(-1), small, interpolation=cv2.INTER_AREA)
         skin = face & skin_mask(mesh.landmarks, mesh.height, len(picture), self.cells)

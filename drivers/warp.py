@@ -2,7 +2,8 @@
 
 The face mesh is continued by rings around the face oval that follow the head less and less and end, fixed,
 before the border of the picture, so that hair and neck go along and the border never moves. Each frame is
-drawn by a small rasteriser: every target pixel learns where in the reference its surface point lies.
+drawn by a small rasteriser, far triangles first: every target pixel learns where in the reference its surface
+point lies. What a turned reference hides is the matter of `avatar.drivers.far_side`.
 Eyeballs turn inside the lids by the gaze, teeth that the reference shows stay with the skull, and what it
 cannot show inside the mouth is drawn by `avatar.drivers.mouth` for the backbone to redraw. Coordinates are
 pixels of a square crop, pixel centres at .5.
@@ -30,7 +31,7 @@ from avatar.drivers.mesh import (
     Slit,
 )
 from avatar.drivers.mouth import ENAMEL, SEATS, MouthModel, develop, linear
-from avatar.drivers.raster import draw_triangles
+from avatar.drivers.raster import draw_triangles, nearest_last
 from avatar.drivers.relief import Relief
 from avatar.drivers.seam import EDGES, clear_rims, closing, draw_seam, shade_seam
 
@@ -38,7 +39,9 @@ Array = NDArray[np.float32]
 
 # Rings around the face oval: size relative to the oval, and how far they follow the head above and below.
 RINGS = ((1.1, 1.0, 0.9), (1.25, 1.0, 0.6), (1.45, 0.9, 0.3), (1.7, 0.55, 0.1), (2.0, 0.2, 0.0))
+RIM = 468  # number of the first point of the face's rim, after the landmarks
 RING_DEPTH = 0.35  # face units, how far behind the face oval the rings lie
+HOLD = 0.6  # how far what lies around a side that the photo hides keeps to its rim, and not to its depth
 SOFT_REACH = 0.12  # in ring sizes, how far the jaw's own motion reaches into the neck
 BORDER_STEPS = 8  # fixed points on each side of the picture
 SURFACE, EYE, HOLE = 0, 1, 2  # parts of a drawn frame
@@ -132,6 +135,15 @@ class DrivenReference:
         self.follow = np.concatenate(follow).astype(np.float32)
         still = np.zeros((1, 6), np.float32)
         self.rings_at = mesh.place(self.rings[None], still)[0, :, :2]
+        self.relief = Relief(mesh, picture)
+        self.far_side = self.relief.far_side
+        own = mesh.landmarks[:468, :2]
+        self.rim = self.far_side.rim(own[None], still)[0]
+        self.behind = np.tile(self.far_side.behind, len(RINGS))[:, None]
+        middle = self.rim.mean(0)
+        grown = [middle + scale * (self.rim - middle) for scale, _, _ in RINGS]
+        self.pushed = self.behind * (np.concatenate(grown) - self.rings_at)
+        self.rings_at += self.pushed
         # A ring that leaves the picture must not move the border.
         room = np.minimum(self.rings_at, size - self.rings_at).min(1) / (0.12 * size)
         self.follow *= np.clip(room, 0, 1)
@@ -147,18 +159,12 @@ class DrivenReference:
                 )
             ]
         ).astype(np.float32)
-        self.source = np.concatenate([mesh.landmarks[:468, :2], self.rings_at, self.border]).astype(
-            np.float32
-        )
+        self.source = np.concatenate([own, self.rim, self.rings_at, self.border]).astype(np.float32)
         inside = (self.rings_at > 0).all(1) & (self.rings_at < size).all(1)
-        outer = np.concatenate(
-            [oval, 468 + np.flatnonzero(inside), np.arange(468 + len(self.rings), len(self.source))]
-        )
-        triangles = outer[Delaunay(self.source[outer]).simplices]
-        is_face = np.isin(triangles, oval).all(1)
-        self.around = np.ascontiguousarray(triangles[~is_face]).astype(np.int64)
+        drawn = np.concatenate([np.ones(len(oval), bool), inside, np.ones(len(self.border), bool)])
+        outer = RIM + np.flatnonzero(drawn)
+        self.around = outer[Delaunay(self.source[outer]).simplices].astype(np.int64)
         self.face = mesh.basis.triangles.astype(np.int64)
-        self.relief = Relief(mesh, picture)
         upper, lower = EDGES.pulls(mesh.basis.neutral)
         self.edges = upper[:468], lower[:468]
         self.between_lips = self.mouth_shown = self._mouth_shown()
@@ -179,13 +185,17 @@ class DrivenReference:
         oval = list(FACE_OVAL)
         jaw = np.tile((points - rigid)[:, oval], (1, len(RINGS), 1)) * self.soft[:, None]
         turned = mesh.place(np.broadcast_to(self.rings, (frames, *self.rings.shape)), head)[..., :2]
-        rings = self.rings_at + (turned - self.rings_at) * self.follow[:, None] + jaw
-        target = np.concatenate(
-            [points[:, :468], rings, np.broadcast_to(self.border, (frames, *self.border.shape))], 1
-        ).astype(np.float32)
+        way = self.far_side.rim(rigid[:, :468], head) - self.rim
+        moved = turned + self.pushed - self.rings_at
+        moved += HOLD * self.behind * (np.tile(way, (1, len(RINGS), 1)) - moved)
+        rings = self.rings_at + moved * self.follow[:, None] + jaw
+        own, rim = points[:, :468], self.far_side.rim(points[:, :468], head)
+        border = np.broadcast_to(self.border, (frames, *self.border.shape))
+        target = np.concatenate([own, rim, rings, border], 1).astype(np.float32)
 
         shut(target, rigid, MOUTH, *SHUT)
         source = np.tile(self.source, (frames, 1, 1))
+        source[:, :468] = self.far_side.replaced(self.source[:468], head)
         lids = np.zeros((frames, size, size), np.float32)
         for eye, _, _ in EYES:
             usual = eye.gaps(mesh.landmarks).mean()
@@ -205,7 +215,7 @@ class DrivenReference:
         inside = mesh.place(self.lips + self.mouth.place(curves, self.seats), head)
         openness = MOUTH.gaps(acted).max(1)
 
-        relief, gains = self.relief(placed, acted - mesh.own, target)
+        relief, gains = self.relief(placed, acted - mesh.own, target, head)
         flow = np.empty((frames, 2, size, size), np.float32)
         hole = np.zeros((frames, size, size), np.float32)
         picture = np.empty((frames, size, size, 3), np.uint8)
@@ -213,7 +223,8 @@ class DrivenReference:
             parts = np.zeros((size, size), np.uint8)
             at = self.grid + np.float32(0.5)  # where each pixel comes from
             draw_triangles(target[t], self.source, self.around, SURFACE, at, parts)
-            draw_triangles(target[t], source[t], self.face, SURFACE, at, parts)
+            face = nearest_last(placed[t], self.face)
+            draw_triangles(target[t], source[t], face, SURFACE, at, parts)
             for eye, strip, iris in EYES:
                 corners = [eye.upper[0], eye.upper[-1]]
                 look = (points[t, iris] - rigid[t, iris]).mean(0)

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from avatar.drivers.face import find_faces
-from avatar.drivers.photo_pose import GUESSED, MIRRORED, agreed, photo_pose
-from avatar.drivers.skeleton import FACE, INDEX, POINTS, SEEN
+from avatar.drivers.hands import Hand
+from avatar.drivers.photo_pose import GUESSED, KNOT, MIRRORED, REACH, agreed, end_arms, photo_pose
+from avatar.drivers.skeleton import FACE, INDEX, LEFT_HAND, POINTS, SEEN
 
 Array = NDArray[np.float32]
 WIDTH = 100.0  # px between the shoulders
@@ -20,6 +21,8 @@ ARM = [INDEX[name] for name in ("left_elbow", "left_wrist", "left_hand_wrist", "
 def person() -> tuple[Array, Array]:
     points = np.random.default_rng(0).uniform(0, 300, (POINTS, 2)).astype(np.float32)
     points[INDEX["left_shoulder"]], points[INDEX["right_shoulder"]] = (200, 100), (200 - WIDTH, 100)
+    points[INDEX["left_elbow"]], points[INDEX["right_elbow"]] = (220, 150), (80, 150)
+    points[INDEX["left_wrist"]], points[INDEX["right_wrist"]] = (240, 150), (60, 150)
     return points, np.ones(POINTS, np.float32)
 
 
@@ -49,6 +52,66 @@ def test_an_arm_that_is_guessed_anywhere_is_missing() -> None:
             _, known = agreed(points, scores, others, scores)
             assert [at for at in ARM if known[at] < SEEN] == gone
             assert known[INDEX["right_elbow"]] == 1
+
+
+def test_an_elbow_that_its_arm_hides_is_known_where_both_looks_have_it_and_the_wrist_is_seen() -> None:
+    points, scores = person()
+    elbow, wrist = INDEX["left_elbow"], INDEX["left_wrist"]
+    scores[elbow] = 0.1
+    for far, sight, known in ((0.9, 1.0, True), (1.1, 1.0, False), (0.9, 0.1, False)):
+        others, sure = points.copy(), scores.copy()
+        others[elbow, 0] += far * GUESSED * WIDTH
+        sure[wrist] = sight
+        found, share = agreed(points, scores, others, sure)
+        assert (share[elbow] >= SEEN) == known
+        assert found[elbow, 0] == pytest.approx(
+            points[elbow, 0] + (far * GUESSED * WIDTH / 2 if known else 0)
+        )
+
+
+def test_arms_that_cross_stay_on_the_trunk() -> None:
+    points, scores = person()
+    for far, crossed in ((1.1, False), (0.9, True)):  # the right wrist under the left forearm
+        points[INDEX["right_wrist"]] = (230, 150 + far * KNOT * WIDTH)
+        _, known = agreed(points, scores, points, scores)
+        assert (known[[*ARM, INDEX["right_elbow"]]] < SEEN).all() == crossed
+
+
+def looks_at(apart: float, away: float) -> tuple[list[tuple[Array, Array]], Hand, Array]:
+    """Two looks that put the left wrist so many px apart, a hand so many px from the elbow, and the wrist."""
+    points, scores = person()
+    others = points.copy()
+    others[INDEX["left_wrist"], 1] += apart
+    hand = np.random.default_rng(1).uniform(0, 20, (21, 2)).astype(np.float32)
+    hand += np.float32([220, 150 + away]) - hand[0]
+    return (
+        [(points, scores), (others, scores.copy())],
+        Hand(hand, left=True),
+        points[INDEX["left_wrist"]].copy(),
+    )
+
+
+@pytest.mark.parametrize(("apart", "away", "taken"), [(1.1, 0.9, True), (0.9, 0.9, False), (1.1, 1.1, False)])
+def test_a_hand_ends_an_arm_whose_wrist_is_guessed(apart: float, away: float, taken: bool) -> None:
+    looks, hand, wrist = looks_at(apart * GUESSED * WIDTH, away * REACH * WIDTH)
+    end_arms(looks, [hand])
+    for points, _ in looks:
+        assert np.array_equal(points[LEFT_HAND], hand.points) == taken
+    assert np.array_equal(looks[0][0][INDEX["left_wrist"]], hand.points[0] if taken else wrist)
+    _, known = agreed(*looks[0], *looks[1])
+    assert (known[INDEX["left_wrist"]] >= SEEN) == (taken or apart < 1)
+
+
+def test_each_hand_ends_one_arm_and_hands_know_their_side() -> None:
+    looks, left, _ = looks_at(1.1 * GUESSED * WIDTH, 30)
+    for points, _ in looks:  # both arms are guessed, at the same place
+        points[INDEX["right_elbow"]] = points[INDEX["left_elbow"]]
+    looks[0][0][INDEX["right_wrist"]] = looks[0][0][INDEX["left_wrist"]]
+    looks[1][0][INDEX["right_wrist"]] = looks[1][0][INDEX["left_wrist"]]
+    right = Hand(left.points + np.float32([6, 0]), left=False)
+    end_arms(looks, [right, left])
+    assert np.array_equal(looks[0][0][INDEX["left_wrist"]], left.points[0])
+    assert np.array_equal(looks[0][0][INDEX["right_wrist"]], right.points[0])
 
 
 def test_a_photo_is_looked_at_once(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import avatar
 from avatar.drivers.blazepose import BlazePose
 from avatar.drivers.face import find_faces
+from avatar.drivers.hands import find_hands
 from avatar.drivers.people import GUESSED, follow
 from avatar.drivers.pose import PoseSignal, make_detector, overlays, picture_pose, read_pose
 from avatar.drivers.skeleton import FACE, INDEX, LEFT_HAND, POINTS, RIGHT_HAND, SEEN
@@ -206,7 +207,7 @@ def test_detectors_have_names(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_joints_of_rendered_people_are_found(detector: BlazePose) -> None:
     pytest.importorskip("anny")
-    from avatar.recipes.halfbody import render_film, share_found
+    from avatar.recipes.halfbody import JOINTS, render_film, share_found
 
     film = render_film(4, 20)
     found = follow(film.frames, detector, 25.0)
@@ -214,6 +215,11 @@ def test_joints_of_rendered_people_are_found(detector: BlazePose) -> None:
     assert len(shares) == 6 and np.mean([*shares.values()]) >= 0.85  # 0.98 measured
     hands = [*LEFT_HAND, *RIGHT_HAND]
     assert (found.scores[:, hands] == 1).any()
+    hands_alone = find_hands(film.frames[0])
+    assert hands_alone
+    for hand in hands_alone:
+        wrist = film.joints[0, JOINTS.index(f"{'left' if hand.left else 'right'}_wrist")]
+        assert np.linalg.norm(hand.points[0] - wrist) < 20
     # 20 px right and down of that is wrong: a tenth of the shoulders' width is 11 to 13 px.
     assert np.mean([*share_found(film, found.keypoints + 20, found.scores).values()]) < 0.1
 
