@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -27,6 +28,7 @@ class Usage(NamedTuple):
     wall: float  # seconds
     memory: int  # bytes, peak resident set of the program itself
     children: int  # bytes, the same of its child processes together
+    quarters: tuple[int, int, int, int]  # bytes, peak of all together in each quarter of the time
 
 
 def _children(pid: int) -> set[int]:
@@ -38,10 +40,10 @@ def _children(pid: int) -> set[int]:
     return found
 
 
-def _peak(pid: int) -> int:
-    """High-water mark of a living process's resident set in bytes (Linux)."""
+def _resident(pid: int, which: str = "VmHWM") -> int:
+    """Resident set of a living process in bytes (Linux): its high-water mark, or what it is now (VmRSS)."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{which}:"):
             return int(line.split()[1]) * 1024
     return 0
 
@@ -49,9 +51,9 @@ def _peak(pid: int) -> int:
 def peak_memory(call: Callable[[], object]) -> int:
     """Bytes that a call adds to the peak of this process's resident set (Linux)."""
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from now
-    before = _peak(os.getpid())
+    before = _resident(os.getpid())
     call()
-    return _peak(os.getpid()) - before
+    return _resident(os.getpid()) - before
 
 
 class Watcher(threading.Thread):
@@ -62,6 +64,7 @@ class Watcher(threading.Thread):
         self.pid = pid
         self.memory = 0  # bytes, peak of the process
         self.children = 0  # bytes, largest sum of the peaks of children that lived at the same time
+        self.course: list[int] = []  # bytes, of all together at every look
         self.stop = threading.Event()
 
     def run(self) -> None:
@@ -69,9 +72,11 @@ class Watcher(threading.Thread):
         while not self.stop.wait(POLL):
             try:
                 now = _children(self.pid)
-                self.memory = max(self.memory, _peak(self.pid))
+                self.memory = max(self.memory, _resident(self.pid))
                 # Until it calls exec, a child shows its parent's memory: it counts from the second look on.
-                self.children = max(self.children, sum(_peak(child) for child in now & before))
+                self.children = max(self.children, sum(_resident(child) for child in now & before))
+                alive = (self.pid, *(now & before))
+                self.course.append(sum(_resident(process, "VmRSS") for process in alive))
                 before = now
             except OSError:  # a process ended between two looks
                 continue
@@ -101,7 +106,14 @@ def usage(command: Sequence[str], output: IO[bytes] | None = None) -> Usage:
             lines = errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
             raise UserError(f"`{' '.join(command)}` failed with code {process.returncode}: {lines[-1]}")
     # Not getrusage: its peak begins with the memory of the process that started the program.
-    return Usage(wall, watcher.memory, watcher.children)
+    return Usage(wall, watcher.memory, watcher.children, quarters(watcher.course))
+
+
+def quarters(course: Sequence[int]) -> tuple[int, int, int, int]:
+    """The highest of each quarter of some values; 0 of one that holds none."""
+    borders = [len(course) * number // 4 for number in range(5)]
+    first, second, third, last = (max(course[a:b], default=0) for a, b in pairwise(borders))
+    return first, second, third, last
 
 
 class Startup(NamedTuple):

@@ -1,4 +1,4 @@
-"""Footage read and clips written by ffmpeg: every video on one grid of 25 frames a second, sound at 16 kHz.
+"""Footage opened and clips written by ffmpeg: every video on one grid of 25 frames a second, sound at 16 kHz.
 
 Time 0 is the start of the file: frame i is what a player shows at i / 25 s, whatever rate, rotation or shape
 of pixels the file has, and sound that starts late has silence in front.
@@ -23,15 +23,12 @@ from avatar.media import MONO, RATE, check_file
 from avatar.recipes.shots import FPS
 from avatar.writer import MATRIX, TAGS, X264
 
-Pixels = NDArray[np.uint8]
-
 SMALL = 640  # px, longer side of the frames in which faces are looked for
 CRF = "16"  # of the clips: finer than what nets see of them
 LEAD = (
     5  # frames that are read before the first one: after a jump ffmpeg leaves out a frame that is still shown
 )
 SQUARE_PIXELS = "scale=trunc(iw*sar/2)*2:trunc(ih/2)*2,setsar=1"
-RAW = ("-pix_fmt", "rgb24", "-f", "rawvideo")
 CHUNK = 1 << 16  # samples
 
 
@@ -50,7 +47,7 @@ class Footage:
 
     @property
     def small(self) -> tuple[int, int]:
-        """Width and height of the frames that `read_small` gives."""
+        """Width and height of the frames in which faces are looked for."""
         scale = min(1.0, SMALL / max(self.width, self.height))
         return max(2, round(self.width * scale / 2) * 2), max(2, round(self.height * scale / 2) * 2)
 
@@ -90,7 +87,7 @@ def probe(path: Path) -> Footage:
     )
 
 
-def _from(first: int) -> tuple[list[str], str, str]:
+def from_frame(first: int) -> tuple[list[str], str, str]:
     """Options that jump to a frame, and the filters of pictures and of sound that then begin with it."""
     lead = min(first, LEAD)
     pictures = f"fps={FPS}:start_time=0,trim=start_frame={lead},setpts=PTS-STARTPTS"
@@ -98,57 +95,25 @@ def _from(first: int) -> tuple[list[str], str, str]:
     return ["-ss", f"{(first - lead) / FPS:.3f}"], pictures, sound
 
 
-def _run(seek: Sequence[str], path: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    command = ffmpeg.command(*seek, *ffmpeg.source(path), *arguments, "pipe:1")
-    return subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+def read_sound(path: Path, first: int, count: int | None) -> Iterator[NDArray[np.float32]]:
+    """Mono sound at 16 kHz of `count` frames from number `first` on, or all, (samples,) in pieces."""
+    seek, _, sound = from_frame(first)
+    end = () if count is None else ("-t", f"{count / FPS:.3f}")
+    shape = ("-map", "0:a:0", "-af", f"{MONO},{sound}", "-ar", str(RATE), *end, "-f", "f32le")
+    process = subprocess.Popen(
+        ffmpeg.command(*seek, *ffmpeg.source(path), *shape, "pipe:1"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
-
-
-def _pieces(process: subprocess.Popen[bytes], size: int) -> Iterator[bytes]:
-    """What a process prints, in pieces of a size of which the last may be shorter."""
     assert process.stdout is not None
     try:
-        while piece := process.stdout.read(size):
-            yield piece
+        while piece := process.stdout.read(4 * CHUNK):
+            yield np.frombuffer(piece[: len(piece) // 4 * 4], "<f4")
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
-
-
-def read_small(path: Path, footage: Footage, first: int, count: int | None) -> Iterator[Pixels]:
-    """Reduced frames from number `first` on, `count` of them or all, RGB, one in memory at a time."""
-    width, height = footage.small
-    seek, pictures, _ = _from(first)
-    shape = ("-vf", f"{pictures},{SQUARE_PIXELS},scale={width}:{height}:flags=area")
-    end = () if count is None else ("-frames:v", str(count))
-    process = _run(seek, path, "-map", "0:v:0", *shape, *end, *RAW)
-    for piece in _pieces(process, width * height * 3):
-        if len(piece) == width * height * 3:
-            yield np.frombuffer(piece, np.uint8).reshape(height, width, 3)
-
-
-def read_sound(path: Path, first: int, count: int | None) -> Iterator[NDArray[np.float32]]:
-    """Mono sound at 16 kHz over the same time, (samples,) in pieces."""
-    seek, _, sound = _from(first)
-    end = () if count is None else ("-t", f"{count / FPS:.3f}")
-    process = _run(
-        seek, path, "-map", "0:a:0", "-af", f"{MONO},{sound}", "-ar", str(RATE), *end, "-f", "f32le"
-    )
-    for piece in _pieces(process, 4 * CHUNK):
-        yield np.frombuffer(piece[: len(piece) // 4 * 4], "<f4")
-
-
-def still(path: Path, footage: Footage, number: int) -> Pixels | None:
-    """One frame in full size; None where the file ends before it."""
-    width, height = footage.width // 2 * 2, footage.height // 2 * 2
-    seek, pictures, _ = _from(number)
-    process = _run(seek, path, "-map", "0:v:0", "-vf", f"{pictures},{SQUARE_PIXELS}", "-frames:v", "1", *RAW)
-    for piece in _pieces(process, width * height * 3):
-        if len(piece) == width * height * 3:
-            return np.frombuffer(piece, np.uint8).reshape(height, width, 3)
-    return None
 
 
 def write_clip(path: Path, out: Path, *, first: int, count: int, crop: Crop, size: int, sound: bool) -> None:
@@ -160,7 +125,7 @@ def write_clip(path: Path, out: Path, *, first: int, count: int, crop: Crop, siz
     seconds = f"{count / FPS:.6f}"
     shape = f"crop={crop.side}:{crop.side}:{crop.x}:{crop.y},scale={size}:{size}"
     shape += f":out_color_matrix={MATRIX}:out_range=tv:{ffmpeg.EXACT},format=yuv420p,{TAGS}"
-    seek, pictures, heard = _from(first)
+    seek, pictures, heard = from_frame(first)
     video = ["-vf", f"{pictures},{SQUARE_PIXELS},{shape}", "-frames:v", str(count)]
     video += ["-c:v", "libx264", *X264, "-crf", CRF]
     clip, wav = (out.with_name(f".{out.name}.part{end}") for end in (".mp4", ".wav"))

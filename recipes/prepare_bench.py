@@ -2,89 +2,75 @@
 
 python -m avatar.recipes.prepare_bench --clips data/clips [--minutes 5] [--jobs 2] [--out bench]
 
-The footage is one video of 1280 x 720 at 30 frames a second: clips of the factory, one after the other, each
-played forth and back for some seconds, with speech-like noise. It is read in processes of its own.
+The footage is a film of 1280 x 720 at 30 frames a second, see `avatar.recipes.bench_footage`. It is prepared
+by processes of their own. A film that is in the folder already is taken as it is.
 """
 
 from __future__ import annotations
 
+import json
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import numpy as np
 import typer
-from safetensors.numpy import load_file
 
-from avatar import ffmpeg
 from avatar.errors import UserError
-from avatar.measure import AVATAR, usage
-
-SHOT = 8  # s
-RATE = 30  # frames a second
-SIZE = (1280, 720)
-SOUND = "anoisesrc=color=pink:amplitude=0.3,tremolo=f=4:d=0.9"
-
-
-def make_footage(clips: Path, out: Path, minutes: float) -> float:
-    """Write the video; its seconds.
-
-    Raises:
-        UserError: there are no clips.
-    """
-    found = sorted(clips.glob("clip-*.safetensors"))
-    if not found:
-        raise UserError(f"{clips}: holds no clips, make some with `python -m avatar.recipes.factory`")
-    shots = max(1, round(60 * minutes / SHOT))
-    width, height = SIZE
-    size = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "256x256", "-framerate", str(RATE), "-i", "pipe:0"]
-    shape = f"scale={height}:{height},pad={width}:{height}:(ow-iw)/2:0:color=0x506070"
-    coded = ["-vf", shape, "-c:v", "libx264", "-preset", "veryfast", "-crf", "23", "-pix_fmt", "yuv420p"]
-    sound = ["-f", "lavfi", "-i", SOUND, "-c:a", "aac", "-shortest", "-y", str(out)]
-    command = ffmpeg.command(*size, *sound[:4], *coded, *sound[4:])
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert process.stdin is not None
-    for shot in range(shots):
-        frames = load_file(found[shot % len(found)])["frames"]
-        there_and_back = np.concatenate([frames, frames[-2:0:-1]])
-        for number in range(SHOT * RATE):
-            process.stdin.write(there_and_back[number // 2 % len(there_and_back)].tobytes())
-    process.stdin.close()
-    if process.wait() != 0:
-        raise UserError(f"{out}: the footage could not be written")
-    return float(shots * SHOT)
+from avatar.measure import AVATAR, Usage, usage
+from avatar.recipes.bench_footage import SIZE, make_footage
 
 
 class Taken(NamedTuple):
-    """What it took to prepare a video; seconds and bytes.
+    """What it took to prepare a video.
 
     Attributes:
-        processor: CPU time of all processes.
-        memory: peaks of the command and of all processes that it started, together.
+        seconds: of the video.
+        usage: wall time and memory.
+        processor: s of CPU time of all processes.
+        clips: how many were cut out.
+        cut: s of video in them.
     """
 
     seconds: float
-    wall: float
+    usage: Usage
     processor: float
-    memory: int
+    clips: int
+    cut: float
+
+    @property
+    def memory(self) -> int:
+        """Peaks of the command and of all processes that it started, together, bytes."""
+        return self.usage.memory + self.usage.children
+
+    def told(self, jobs: int) -> str:
+        wall, processor = self.usage.wall, self.processor
+        quarters = ", ".join(f"{quarter / 2**20:.0f}" for quarter in self.usage.quarters)
+        return (
+            f"{self.seconds:.0f} s of {SIZE[0]} x {SIZE[1]} video, {jobs} jobs: {wall:.0f} s,"
+            f" {self.seconds / wall:.2f} x real time ({processor:.0f} s of CPU time, which on two free cores"
+            f" is {2 * self.seconds / processor:.2f} x); {self.clips} clips, {self.cut:.0f} s;"
+            f" peak memory {self.memory / 2**20:.0f} MiB of all processes,"
+            f" by quarters of the time {quarters} MiB"
+        )
 
 
 def measured(clips: Path, minutes: float, jobs: int, options: list[str], folder: Path) -> Taken:
-    """Make a video and prepare it."""
-    footage = folder / "footage"
-    footage.mkdir(parents=True, exist_ok=True)
-    seconds = make_footage(clips, footage / "made.mp4", minutes)
+    """Make a film if it is not there, and prepare it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    film = folder / f"film-{minutes:g}.mp4"
+    if not film.exists():
+        make_footage(clips, film, minutes)
     shutil.rmtree(folder / "data", ignore_errors=True)
-    command = [*AVATAR, "prepare", str(footage), "--out", str(folder / "data")]
+    command = [*AVATAR, "prepare", str(film), "--out", str(folder / "data")]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     taken = usage([*command, "--jobs", str(jobs), "--quiet", *options])
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Taken(seconds, taken.wall, busy, taken.memory + taken.children)
+    index = json.loads((folder / "data" / "index.json").read_text())
+    return Taken(60 * minutes, taken, busy, len(index), sum(entry["seconds"] for entry in index))
 
 
 def main(
@@ -99,14 +85,8 @@ def main(
     found: list[Taken] = []
     for times in (1, 2) if twice else (1,):
         with tempfile.TemporaryDirectory() as temporary:
-            folder = out or Path(temporary)
-            taken = measured(clips, times * minutes, jobs, options.split(), folder)
-        print(
-            f"{taken.seconds:.0f} s of {SIZE[0]} x {SIZE[1]} video, {jobs} jobs: {taken.wall:.0f} s,"
-            f" {taken.seconds / taken.wall:.2f} x real time ({taken.processor:.0f} s of CPU time);"
-            f" peak memory {taken.memory / 2**20:.0f} MiB of all processes",
-            flush=True,
-        )
+            taken = measured(clips, times * minutes, jobs, options.split(), out or Path(temporary))
+        print(taken.told(jobs), flush=True)
         found.append(taken)
     if twice:
         print(f"twice the footage: {found[1].memory / found[0].memory:.3f} times the memory")

@@ -27,12 +27,14 @@ from avatar.recipes.clip_figures import (
     face_motion,
     landmark_speed,
     outside,
+    sharp_start,
     sharpness,
     steady_crop,
     text_share,
 )
-from avatar.recipes.clip_file import Footage, OutputError, probe, read_small, read_sound, still
+from avatar.recipes.clip_file import Footage, OutputError, probe, read_sound
 from avatar.recipes.duplicates import picture_vector
+from avatar.recipes.film import Film
 from avatar.recipes.filters import Measures
 from avatar.recipes.heard import Heard, consistency, hear, lip_sync
 from avatar.recipes.shots import FPS, ContentDetector, Detector, load_transnet, split_shots
@@ -43,7 +45,7 @@ Pixels = NDArray[np.uint8]
 Points = NDArray[np.float32]
 
 PART = 120 * FPS  # frames that are read at once: what processes share, and what a killed run repeats at most
-VERSION = 2  # of the records; another one is measured anew
+VERSION = 3  # of the records; another one is measured anew
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,34 +161,46 @@ def _read(part: Part, reading: Reading, pictures: Path) -> Iterator[Record]:
     detectors: list[Detector] = [ContentDetector()]
     if reading.transnet is not None:
         detectors.append(load_transnet(Path(reading.transnet)))
-    frames = read_small(part.path, footage, part.first, part.frames)
-    reader = PieceReader(part, footage, sound, reading, pictures)
-    seen = 0
-    with Followers(round(reading.longest * FPS)) as followers:
-        for shown in split_shots(frames, detectors):
+    longest, seen = round(reading.longest * FPS), 0
+    with (
+        Film(part.path, footage, part.first, part.frames, _still_every(reading)) as film,
+        Followers(longest) as followers,
+    ):
+        reader = PieceReader(part, footage, sound, film, reading, pictures)
+        for shown in split_shots(film, detectors):
             seen += 1
             for piece in followers(shown):
                 yield reader(piece)
+            film.forget(shown.number - longest)
         for piece in followers.finish():
             yield reader(piece)
     if seen == 0 and part.first == 0:
         raise UserError(f"{part.path}: holds no frame that can be read")
 
 
+def _still_every(reading: Reading) -> int:
+    """Frames from one in full size to the next: the shortest clip has two, and there is one a second."""
+    return min(FPS, max(1, round(reading.shortest * FPS) // 2))
+
+
 class PieceReader:
     """Makes the records of a part: measures what `Followers` followed."""
 
     def __init__(
-        self, part: Part, footage: Footage, sound: Heard | None, reading: Reading, pictures: Path
+        self,
+        part: Part,
+        footage: Footage,
+        sound: Heard | None,
+        film: Film,
+        reading: Reading,
+        pictures: Path,
     ) -> None:
-        self.part, self.footage, self.sound, self.reading = part, footage, sound, reading
-        self.pictures = pictures
+        self.part, self.footage, self.sound, self.film = part, footage, sound, film
+        self.reading, self.pictures = reading, pictures
         self.scale = footage.width / footage.small[0]
 
     def __call__(self, piece: Piece) -> Record:
-        skipped = (
-            int(np.argmax(piece.sharpness)) if piece.sharpness else 0
-        )  # a clip starts with a sharp frame
+        skipped = sharp_start(piece.sharpness)
         usable = piece.count - skipped
         # 4 n + 1 frames are what the nets' latents hold.
         count = (usable - 1) // 4 * 4 + 1 if piece.person != NOBODY else usable
@@ -201,21 +215,20 @@ class PieceReader:
         return self._measured(piece, points, common)
 
     def _measured(self, piece: Piece, points: Points, common: dict[str, Any]) -> Record:
-        first, count = common["first"], common["count"]
+        first, count = common["first"] - self.part.first, common["count"]
         height = float(np.median([Face(p).height for p in points]))
         crop, wander = steady_crop(points, self.reading.crop, self._window(piece))
         side = min(self.reading.size, crop.side)
-        frames = {at: still(self.part.path, self.footage, first + at) for at in (0, count // 2)}
-        stills = {at: extract(frame, crop, side) for at, frame in frames.items() if frame is not None}
-        frame = frames[0]
-        if frame is None:  # the file ends in the middle of a picture
-            self._save_picture(piece.thumb, common["id"])
-            return Record(**common, reason="short")
-        self._save_picture(stills[0], common["id"])
-        sharp = [sharpness(frame, points[at]) for at, frame in frames.items() if frame is not None]
+        there = self.film.stills(first, count)
+        middle = min(there, key=lambda number: abs(number - first - count // 2))
+        frames = {number - first: self.film.still(number) for number in (there[0], middle)}
+        stills = {at: extract(frame, crop, side) for at, frame in frames.items()}
+        at, shown = next(iter(stills.items()))
+        self._save_picture(shown, common["id"])
+        sharp = [sharpness(frame, points[at]) for at, frame in frames.items()]
         motions = np.array(piece.motions, float).reshape(-1, 6)
         moved = face_motion(points)
-        heard = None if self.sound is None else self.sound.part(first - self.part.first, count)
+        heard = None if self.sound is None else self.sound.part(first, count)
         sync = None if heard is None else lip_sync(moved[:, 0], heard)
         stirring = float(motions[:, 5].mean()) if len(motions) else 0.0
         measures = Measures(
@@ -235,8 +248,8 @@ class PieceReader:
             sounds=shares(np.zeros(count, np.int8) if heard is None else heard.tags),
         )
         caption = describe(
-            stills[0],
-            crop.to_crop(points[0], side),
+            shown,
+            crop.to_crop(points[at], side),
             movement=movement(motions[:, :5]),
             speaking=0.0 if heard is None else heard.speaking,
             stirring=stirring,
@@ -248,8 +261,8 @@ class PieceReader:
             sound=heard is not None,
             measures=measures,
             caption=asdict(caption),
-            picture=np.mean([picture_vector(shown) for shown in stills.values()], 0).round(5).tolist(),
-            face=describe_face(frame, points[0]).round(5).tolist(),
+            picture=np.mean([picture_vector(still) for still in stills.values()], 0).round(5).tolist(),
+            face=describe_face(frames[at], points[at]).round(5).tolist(),
             motion=[[round(float(v), 4) for v in row] for row in moved],
         )
 

@@ -22,7 +22,7 @@ Pixels = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
 
 FPS = 25  # of all footage once it is read
-NARROW = 256  # px, width at which contents are compared
+NARROW = 320  # px, width at which contents are compared; half of most frames, to which they are reduced fast
 SIZE = (48, 27)  # px, what TransNetV2 sees
 WINDOW, STEP, CONTEXT = (
     100,

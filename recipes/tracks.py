@@ -22,7 +22,8 @@ from avatar.recipes.shots import FPS, Shown
 Pixels = NDArray[np.uint8]
 Points = NDArray[np.float32]
 
-LOOK = FPS  # frames between two looks for new faces
+LOOK = FPS  # frames between two looks for faces where nobody is followed
+SELDOM = 2 * FPS  # and where somebody is
 LEVELS = (1, 2)  # of tiles that are looked at: faces from a twentieth of the frame's longer side on
 FOLLOWED = 5  # faces at the same time, the largest
 STEP = round(SECONDS * FPS)  # frames between two pictures of optical flow
@@ -108,6 +109,7 @@ class Followers:
         self._flow = Flow()
         self._empty: Piece | None = None  # the shot, as long as it shows nobody
         self._persons, self._age = 0, 0
+        self._due = 0  # age of the shot at which faces are looked for again
 
     def __enter__(self) -> Followers:
         return self
@@ -125,8 +127,9 @@ class Followers:
             ended += self.finish()
         for track in list(self._tracks):
             ended += self._advance(track, shown.frame)
-        if self._age % LOOK == 0:
+        if self._age >= self._due:
             ended += self._look(shown)
+            self._due = self._age + (SELDOM if self._tracks else LOOK)
         if self._age % STEP == 0:
             self._measure(shown.frame)
         if self._empty is not None:
@@ -142,7 +145,7 @@ class Followers:
         ended = [self._end(track) for track in list(self._tracks)]
         if self._empty is not None:
             ended.append(self._empty)
-        self._empty, self._age = None, 0
+        self._empty, self._age, self._due = None, 0, 0
         self._flow.reset()
         return ended
 
@@ -168,6 +171,7 @@ class Followers:
 
     def _end(self, track: _Track) -> Piece:
         self._tracks.remove(track)
+        self._due = min(self._due, self._age + LOOK)
         self._free.append(track.tracker)
         return track.piece
 

@@ -20,6 +20,7 @@ from skimage import data
 
 from avatar import Animator, ffmpeg
 from avatar.options import DriveOptions
+from avatar.writer import VideoWriter
 
 EXAMPLE = Path(__file__).parents[1] / "docs" / "example"
 
@@ -55,6 +56,20 @@ def edit_metadata(path: Path, **changes: str) -> None:
     header["__metadata__"] |= changes
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+
+
+def level_film(path: Path, rate: int, frames: int, audio: Path | None = None) -> Path:
+    """A video whose frames can be told by their looks: the level rises by three from one to the next."""
+    sound = {} if audio is None else {"audio": audio, "seconds": Fraction(frames, rate)}
+    with VideoWriter(path, size=(160, 96), fps=Fraction(rate), crf=1, **sound) as writer:  # type: ignore[arg-type]
+        for number in range(frames):
+            writer.write(np.full((96, 160, 3), 20 + 3 * number, np.uint8))
+    return path
+
+
+def number_of(frame: NDArray[np.uint8]) -> float:
+    """Number of a frame of a `level_film`."""
+    return (float(frame.mean()) - 20) / 3
 
 
 def tone(seconds: float, rate: int, hertz: float = 440.0) -> NDArray[np.float64]:

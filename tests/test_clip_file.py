@@ -7,48 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import convert, tone, write_wav
-from numpy.typing import NDArray
+from conftest import convert, level_film, number_of, tone, write_wav
 
 from avatar.drivers.face import Crop
 from avatar.errors import UserError
 from avatar.media import RATE, read_audio, read_video, video_info
-from avatar.recipes.clip_file import probe, read_small, read_sound, still, write_clip
-from avatar.recipes.shots import FPS
+from avatar.recipes.clip_file import probe, read_sound, write_clip
+from avatar.recipes.film import Film
 from avatar.writer import VideoWriter
-
-Pixels = NDArray[np.uint8]
-
-
-def level_film(path: Path, rate: int, frames: int, audio: Path | None = None) -> Path:
-    """Every frame has its own level, three a frame, so that a frame can be told by its looks."""
-    sound = {} if audio is None else {"audio": audio, "seconds": Fraction(frames, rate)}
-    with VideoWriter(path, size=(160, 96), fps=Fraction(rate), crf=1, **sound) as writer:  # type: ignore[arg-type]
-        for number in range(frames):
-            writer.write(np.full((96, 160, 3), 20 + 3 * number, np.uint8))
-    return path
-
-
-def number_of(frame: Pixels) -> float:
-    return (float(frame.mean()) - 20) / 3
-
-
-@pytest.mark.parametrize("rate", [25, 50, 30])
-def test_frame_i_is_what_is_shown_at_its_time(tmp_path: Path, rate: int) -> None:
-    film = level_film(tmp_path / "film.mp4", rate, 2 * rate if rate < 50 else rate)
-    footage = probe(film)
-    found = [number_of(frame) for frame in read_small(film, footage, 0, None)]
-    expected = np.arange(len(found)) * rate / FPS
-    assert len(found) == pytest.approx(footage.seconds * FPS, abs=1)
-    np.testing.assert_allclose(found, expected, atol=0.8)  # the nearest frame of the film, and its coding
-    # At 30 a second some times lie in the middle of two frames: either is the nearest.
-    slack = 1.1 if rate == 30 else 0.1
-    for first in (0, 7, 18):
-        some = [number_of(frame) for frame in read_small(film, footage, first, 5)]
-        np.testing.assert_allclose(some, found[first : first + 5], atol=slack)
-        one = still(film, footage, first)
-        assert one is not None and number_of(one) == pytest.approx(found[first], abs=slack)
-    assert still(film, footage, 1000) is None
 
 
 def test_a_head_tells_size_as_it_is_shown(tmp_path: Path) -> None:
@@ -59,7 +25,9 @@ def test_a_head_tells_size_as_it_is_shown(tmp_path: Path) -> None:
     assert (probe(wide).width, probe(wide).height) == (320, 96)
     for path in (turned, wide):
         footage = probe(path)
-        assert next(read_small(path, footage, 0, 1)).shape == (*footage.small[::-1], 3)
+        with Film(path, footage, 0, 1, 1) as film:
+            assert next(iter(film)).shape == (*footage.small[::-1], 3)
+            assert film.still(0).shape == (footage.height, footage.width, 3)
 
 
 def test_what_is_no_video_is_said(tmp_path: Path) -> None:

@@ -32,3 +32,8 @@ def test_output_can_be_kept(tmp_path: Path) -> None:
     with (tmp_path / "out").open("wb") as file:
         measure.usage([sys.executable, "-c", "print(7)"], file)
     assert (tmp_path / "out").read_text() == "7\n"
+
+
+def test_quarters_of_a_course() -> None:
+    assert measure.quarters([1, 5, 2, 2, 9, 3, 4, 4]) == (5, 2, 9, 4)
+    assert measure.quarters([7]) == (0, 0, 0, 7)
