@@ -16,9 +16,7 @@ Bits = NDArray[np.uint16]
 
 f32, u32, u16, i16 = np.float32, np.uint32, np.uint16, np.int16
 # Sums in any order, so that they run in lanes; but numbers may be infinite or NaN.
-compiled = njit(
-    cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, nogil=True, error_model="numpy"
-)
+compiled = njit(cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, nogil=True, error_model="numpy")
 LOG2_E = f32(1.44269504)
 SMALLEST, LARGEST = f32(-126), f32(127)  # exponents of normal numbers
 # GELU in its tanh form is x / (1 + exp(-2 u)) with u = sqrt(2 / pi) (x + 0.044715 x^3).
