@@ -99,3 +99,11 @@ def gelu_gradient(x: Bits, grad: Bits, out: Bits) -> None:
         s = _share(a)
         slope = s + a * s * (f32(1) - s) * SLOPE * (f32(1) + f32(3) * CUBE * a * a)
         out[j] = _narrow(_wide(grad[j]) * slope)
+
+
+def compile_all() -> None:
+    """Compile the kernels, or read what the cache has of them, before they are needed."""
+    one = np.zeros(1, np.uint16)
+    softmax_parts(one[None], 1.0, np.zeros(1, np.float32))
+    gelu(one, one)
+    gelu_gradient(one, one, one)

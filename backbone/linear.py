@@ -39,25 +39,31 @@ class _HalfGelu(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         from avatar.backbone import half_kernels  # numba takes long to import
 
-        x = x.contiguous()
-        ctx.save_for_backward(x)
-        return _in_runs(half_kernels.gelu, x)
+        ctx.save_for_backward(x)  # as it lies: a part of a larger result is not copied to be kept
+        return _by_rows(half_kernels.gelu, x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         from avatar.backbone import half_kernels
 
-        return _in_runs(half_kernels.gelu_gradient, *ctx.saved_tensors, grads[0].contiguous())
+        return _by_rows(half_kernels.gelu_gradient, *ctx.saved_tensors, grads[0])
 
 
-def _in_runs(kernel: Callable[..., None], *inputs: Tensor) -> Tensor:
-    """A kernel of contiguous tensors of one shape, number by number, its runs shared out among threads."""
+def _by_rows(kernel: Callable[..., None], *inputs: Tensor) -> Tensor:
+    """A kernel of tensors (..., C) of one shape, number by number; threads take some rows at a time."""
     from avatar.backbone.half_kernels import bits
 
-    out = torch.empty_like(inputs[0])
-    arrays = [bits(x.flatten()) for x in (*inputs, out)]
-    share(lambda i: kernel(*(x[i : i + RUN] for x in arrays)), range(0, out.numel(), RUN))
+    out = inputs[0].new_empty(inputs[0].shape)
+    rows = [x.flatten(0, -2) for x in inputs]
+    made = bits(out).reshape(-1, out.shape[-1])
+    count = max(1, RUN // out.shape[-1])
+
+    def run(first: int) -> None:
+        part = slice(first, first + count)
+        kernel(*(bits(x[part].contiguous()).reshape(-1) for x in rows), made[part].reshape(-1))
+
+    share(run, range(0, len(made), count))
     return out
 
 

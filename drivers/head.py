@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from avatar.drivers.mesh import CAMERA, HEAD_CENTRE, IBUG, FaceBasis, head_angles, kabsch
+from avatar.drivers.mesh import CAMERA, HEAD_CENTRE, IBUG, FaceBasis, head_angles, kabsch, rotation
 from avatar.drivers.pose import PoseSignal
 from avatar.drivers.signal import Signal
 from avatar.drivers.skeleton import FACE, POINTS, SEEN
@@ -62,7 +62,7 @@ class HeadSignal(Signal):
             raise UserError("the pose shows no face, so it says nothing of the head; use a film with one")
         model = basis.neutral[[IBUG[point] for point in RIGID]]
         anchor = basis.neutral[:468].mean(0) + HEAD_CENTRE
-        turns, centres, heights = [], [], []
+        turns, heights, middles, ats = [], [], [], []
         for frame in seen:
             own, there = model[shown[frame]], pose.keypoints[frame, places][shown[frame]].astype(np.float64)
             depth = pose.depth[frame, places][shown[frame]]
@@ -73,11 +73,15 @@ class HeadSignal(Signal):
                 turned, size = _fit(own - middle, there - at)
             turns.append(turned)
             heights.append(size)
-            centres.append(at + size * (turned @ (anchor - middle))[:2])
-        turn, height, centre = np.stack(turns), np.array(heights), np.stack(centres)
+            middles.append(middle)
+            ats.append(at)
+        turn, height = np.stack(turns), np.array(heights)
         angles = head_angles(turn @ turn[0].T)
         if pose.depth.any():  # only the face mesh knows it
             angles[:, 1] /= NOD_SEEN
+        # Where the points are seen, however far the head is taken to nod.
+        away = rotation(angles) @ turn[0] @ (anchor - np.stack(middles))[..., None]
+        centre = np.stack(ats) + height[:, None] * away[:, :2, 0]
         moved = np.concatenate(
             [
                 angles,

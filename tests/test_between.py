@@ -16,6 +16,7 @@ from avatar.actor import EASE, freedom
 from avatar.between import BetweenSession, difference
 from avatar.drivers.curves import INDEX
 from avatar.drivers.face import find_faces
+from avatar.drivers.head import NOD_SEEN
 from avatar.drivers.mesh import FaceBasis, ReferenceMesh
 from avatar.drivers.mix import SHAPE
 from avatar.media import read_image
@@ -84,6 +85,7 @@ def test_the_difference_is_that_of_the_meshes() -> None:
     curves[0, INDEX["jawOpen"]] = 0.5
     other = mesh.place(mesh.act(curves), head)[0]
     change, turn = difference(basis, mesh.landmarks, other, (300, 300))
+    head[0, 1] /= NOD_SEEN  # meshes show less of a nod
     np.testing.assert_allclose(turn, head[0], atol=0.02)
     back, turned = difference(basis, other, mesh.landmarks, (300, 300))
     assert change[INDEX["jawOpen"]] > 0.2
