@@ -55,7 +55,7 @@ def _by_rows(kernel: Callable[..., None], *inputs: Tensor) -> Tensor:
     from avatar.backbone.half_kernels import bits
 
     out = inputs[0].new_empty(inputs[0].shape)
-    rows = [x.flatten(0, -2) for x in inputs]
+    rows = [x.reshape(-1, x.shape[-1]) for x in inputs]
     made = bits(out).reshape(-1, out.shape[-1])
     count = max(1, RUN // out.shape[-1])
 
