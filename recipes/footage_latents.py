@@ -57,7 +57,7 @@ DONE = "clips.json"
 SPLITS = ("train", "validation")
 
 
-class Film(NamedTuple):
+class Watched(NamedTuple):
     """A clip as it was read: frames, landmarks (T, 478, 3) in px, codes (T, 48) and curves (T, 52) of its
     face, NaN and 0 where none is seen, and features (n, d) of its sound, if it has any."""
 
@@ -88,14 +88,14 @@ class Encoder:
         sizes = self.reader.net.config.code, len(CURVES)
         codes, curves = (np.zeros((len(points), size), np.float32) for size in sizes)
         codes[seen], curves[seen] = self.reader.read(points[seen])
-        film = Film(frames, points, codes, curves, features)
+        film = Watched(frames, points, codes, curves, features)
         for start in range(0, len(frames) - FRAMES + 1, FRAMES):
             piece = slice(start, start + FRAMES)
             if seen[piece].all():
                 own = int(rng.choice(np.flatnonzero(seen)))
                 yield self.piece(film, piece, own, rng)
 
-    def piece(self, film: Film, piece: slice, own: int, rng: np.random.Generator) -> dict[str, NDArray]:
+    def piece(self, film: Watched, piece: slice, own: int, rng: np.random.Generator) -> dict[str, NDArray]:
         """The record of some frames of a clip, its frame `own` driven."""
         frames, points, features = film.frames, film.points, film.features
         height, width, _ = frames[own].shape
@@ -130,8 +130,8 @@ class Encoder:
         }
 
 
-def encode(data: Path, out: Path, preset: str, vae: Path | None = None) -> int:
-    """Encode every clip of DATA that is not in OUT yet.
+def encode(data: Path, out: Path, preset: str, vae: Path) -> int:
+    """Encode every clip of DATA that is not in OUT yet, by the weights of a VAE.
 
     Returns:
         How many pieces, the first ones, are of the split "validation".
@@ -142,12 +142,11 @@ def encode(data: Path, out: Path, preset: str, vae: Path | None = None) -> int:
     clips = sorted(read_index(data), key=lambda clip: clip.split != "validation")
     done = out / DONE
     counts: dict[str, int] = json.loads(done.read_text("utf8")) if done.exists() else {}
-    weights = vae or Path(str(files("avatar") / "weights" / preset / "vae.safetensors"))
     encoder: Encoder | None = None
     for place, clip in enumerate(clips):
         if clip.id in counts:
             continue
-        encoder = encoder or Encoder(load(CausalVAE, weights), PRESETS[preset].window)
+        encoder = encoder or Encoder(load(CausalVAE, vae), PRESETS[preset].window)
         records = list(encoder.clip(clip, place))[:MOST]
         for at, record in enumerate(records):
             write(record, out / f"latent-{MOST * place + at}.safetensors")
@@ -172,7 +171,8 @@ def main(
     vae: Annotated[Path | None, typer.Option(help="weights; those of the preset if not given")] = None,
 ) -> None:
     """Encode the clips of prepared footage; what is there already is kept."""
-    held_out = encode(data, out, preset, vae)
+    shipped = Path(str(files("avatar") / "weights" / preset / "vae.safetensors"))
+    held_out = encode(data, out, preset, vae or shipped)
     print(f"for the recipes that read {out}: held_out={held_out}")
 
 

@@ -107,6 +107,7 @@ def main(words: list[str], recipe: str = __file__) -> list[float]:
     torch.manual_seed(settings.seed)
     preset, folder = PRESETS[settings.preset], SHIPPED / settings.preset
     weights = settings.weights or folder / "generator.safetensors"
+    vae = settings.vae or folder / "vae.safetensors"
     net = load(Generator, weights).float()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     config = AdaptedConfig(
@@ -115,12 +116,11 @@ def main(words: list[str], recipe: str = __file__) -> list[float]:
     model = AdaptedGenerator(config, net)
     if (settings.data / "index.json").exists():
         latents = settings.out / "latents"
-        held_out = footage_latents.encode(settings.data, latents, settings.preset, settings.vae)
+        held_out = footage_latents.encode(settings.data, latents, settings.preset, vae)
         settings = settings.model_copy(update={"data": latents, "held_out": held_out})
     read = LatentReader(settings)
     task = Task(settings, read.read(read.held_out))
-    vae = load(CausalVAE, settings.vae or folder / "vae.safetensors")
-    people = SitterProbe(settings.probe_people, preset, vae)
+    people = SitterProbe(settings.probe_people, preset, load(CausalVAE, vae))
 
     def probe(trained: nn.Module) -> dict[str, float]:
         return task.probe(trained) | people.respond(generator=trained)

@@ -2,6 +2,7 @@
 
 import json
 from fractions import Fraction
+from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from avatar.recipes.footage_latents import FRAMES, encode
 from avatar.recipes.heldout import write_wav
 from avatar.writer import VideoWriter
 
+VAE = Path(str(files("avatar") / "weights/mini/vae.safetensors"))
 SHAPES = {"clean": (16, 5, 16, 16), "pose": (16, 5, 16, 16), "audio": (5, 4, 10, 384), "codes": (5, 4, 48)}
 
 
@@ -48,7 +50,7 @@ def data(talking: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def latents(data: Path) -> Path:
-    assert encode(data, data / "latents", "mini") == 1
+    assert encode(data, data / "latents", "mini", VAE) == 1
     return data / "latents"
 
 
@@ -80,7 +82,7 @@ def test_what_is_read_bends_the_picture_towards_the_piece(latents: Path) -> None
 
 def test_what_is_there_is_kept(data: Path, latents: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in latents.iterdir()}
-    assert encode(data, latents, "mini") == 1
+    assert encode(data, latents, "mini", VAE) == 1
     assert {path: path.stat().st_mtime_ns for path in latents.iterdir()} == before
 
 
@@ -90,7 +92,7 @@ def test_footage_without_a_face_is_refused(data: Path, tmp_path: Path) -> None:
     film(tmp_path / "clips/a.mp4", np.zeros((20, 64, 64, 3), np.uint8))
     (tmp_path / "index.json").write_text((data / "index.json").read_text())
     with pytest.raises(UserError, match="no clip of the split train shows a face for 17 frames"):
-        encode(tmp_path, tmp_path / "latents", "mini")
+        encode(tmp_path, tmp_path / "latents", "mini", VAE)
 
 
 def test_an_adapter_of_the_generator_trains_on_prepared_footage(
