@@ -26,6 +26,7 @@ from avatar.backbone.precision import autocast, fast_dtype
 from avatar.device import pick_device
 from avatar.errors import UserError
 from avatar.recipes.optimizers import make_optimizer
+from avatar.recipes.process_group import end_with_program
 from avatar.recipes.run_folder import Figures, RunFolder
 from avatar.recipes.settings import Settings
 from avatar.recipes.trackers import begin_trackers, check_trackers
@@ -252,10 +253,12 @@ def train(
     trainer.accelerator.wait_for_everyone()
     begin_trackers(trainer.accelerator, settings)
     try:
-        return _run(trainer, folder, load, probe, show)
+        losses = _run(trainer, folder, load, probe, show)
     finally:
-        if settings.trackers:
-            trainer.accelerator.end_training()
+        for tracker in trainer.accelerator.trackers:
+            tracker.finish()
+    end_with_program()
+    return losses
 
 
 def _run(

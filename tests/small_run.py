@@ -1,5 +1,6 @@
 """A run of a tiny model, for the tests of the loop; as a program: `small_run.py OUT key=value ...`."""
 
+import atexit
 import json
 import sys
 from pathlib import Path
@@ -58,7 +59,12 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def tell_threads() -> None:
+    print("threads:", *{name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm")})
+
+
 if __name__ == "__main__":
+    atexit.register(tell_threads)  # called after what the run registers
     changes = {
         key: float(value) if "." in value else int(value)
         for key, _, value in (word.partition("=") for word in sys.argv[2:])

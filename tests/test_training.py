@@ -54,8 +54,9 @@ def test_two_processes_learn_what_one_does_at_the_same_global_batch(tmp_path: Pa
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     process = start(sys.executable, *launch, str(PROGRAM), str(tmp_path / "two"), "steps=20", "log_every=1")
     one = train(line(), points, noisy_fit, line_settings(tmp_path / "one", steps=20, accumulate=2))
-    _, errors = process.communicate(timeout=200)
+    printed, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
+    assert printed.count("threads:") == 2 and "gloo" not in printed  # they could abort the exit
     two = [row["loss"] for row in lines(tmp_path / "two") if "loss" in row]
     assert two == pytest.approx(one, abs=1e-4)
     assert len(two) == 20 and len(set(two)) == 20
