@@ -3,9 +3,9 @@
 Each device keeps its share of the video tokens and all text tokens. For attention shares of tokens become
 shares of heads and back (all-to-all, as DeepSpeed-Ulysses does), so heads must divide by the devices.
 PyTorch's own `context_parallel` knows CUDA kernels only; the exchange here is the collectives of
-`torch.distributed` on the group of a `DeviceMesh`, which run on any of its backends. The functional ones hold
-the group for good: `destroy_process_group` could not end its threads, and a thread that lets go of a tensor
-while Python exits aborts the process.
+`torch.distributed` on the group of a `DeviceMesh`, which run on any of its backends. What the
+functional ones import holds a group that exists by then for good: `destroy_process_group` could not end its
+threads, and a thread that lets go of a tensor while Python exits aborts the process.
 
 Shape legend: B batch, N video tokens, S those of a share, L text tokens, A heads, D channels of a head, P
 devices.
