@@ -5,7 +5,7 @@
 A clip is cut into pieces of 17 frames. As in use, one picture is driven: another frame of the clip, which is
 bent by the curves and the head's motion that are read from the piece. Pieces in which the face is not seen
 throughout are left out. A piece is a `latent-NUMBER.safetensors` as those of avatar.recipes.latents; those of
-the split "validation" have the lowest numbers. What is done of DATA is in OUT/clips.json.
+the split "validation" have the lowest numbers. What is done of DATA, and by what, is in OUT/clips.json.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avatar.actor import CROP
+from avatar.adapters.adapter_file import digest
 from avatar.backbone.checkpoint import load
 from avatar.backbone.vae import CausalVAE
 from avatar.drivers.curves import CURVES
@@ -137,11 +138,16 @@ def encode(data: Path, out: Path, preset: str, vae: Path) -> int:
         How many pieces, the first ones, are of the split "validation".
 
     Raises:
-        UserError: nothing to encode, or none of one split.
+        UserError: nothing to encode, or none of one split; OUT is of other clips or by other weights.
     """
     clips = sorted(read_index(data), key=lambda clip: clip.split != "validation")
     done = out / DONE
-    counts: dict[str, int] = json.loads(done.read_text("utf8")) if done.exists() else {}
+    made_of = {"preset": preset, "vae": digest(vae), "list of clips": [clip.id for clip in clips]}
+    found = json.loads(done.read_text("utf8")) if done.exists() else {**made_of, "pieces": {}}
+    counts: dict[str, int] = found.pop("pieces", {})
+    for name, value in made_of.items():
+        if found.get(name) != value:
+            raise UserError(f"{done}: its {name} is not what is given now; remove the folder or name another")
     encoder: Encoder | None = None
     for place, clip in enumerate(clips):
         if clip.id in counts:
@@ -151,7 +157,7 @@ def encode(data: Path, out: Path, preset: str, vae: Path) -> int:
         for at, record in enumerate(records):
             write(record, out / f"latent-{MOST * place + at}.safetensors")
         counts[clip.id] = len(records)
-        write_text(done, json.dumps(counts, indent=1))
+        write_text(done, json.dumps({**made_of, "pieces": counts}, indent=1))
         log.info("%s: %d pieces", clip.video, len(records))
     pieces = {
         split: sum(counts[c.id] for c in clips if c.split == split) for split in ("train", "validation")

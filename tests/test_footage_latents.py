@@ -86,6 +86,20 @@ def test_what_is_there_is_kept(data: Path, latents: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in latents.iterdir()} == before
 
 
+def test_latents_of_other_clips_or_by_other_weights_are_refused(
+    data: Path, latents: Path, tmp_path: Path
+) -> None:
+    """Their numbers would be taken by other clips, and one net would learn from two VAEs."""
+    vae = tmp_path / "vae.safetensors"
+    vae.write_bytes(VAE.read_bytes() + b" ")
+    with pytest.raises(UserError, match="its vae is not what is given now"):
+        encode(data, latents, "mini", vae)
+    (tmp_path / "index.json").write_text(json.dumps([{"id": "a", "split": "validation"}]))
+    (tmp_path / "clips").symlink_to(data / "clips")
+    with pytest.raises(UserError, match="its list of clips is not what is given now"):
+        encode(tmp_path, latents, "mini", VAE)
+
+
 def test_footage_without_a_face_is_refused(data: Path, tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips/b.mp4").write_bytes((data / "clips/b.mp4").read_bytes())
