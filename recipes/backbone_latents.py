@@ -168,7 +168,7 @@ def main(words: list[str]) -> None:
     Raises:
         UserError: the data or the weights do not fit, or `out` was made with other settings.
     """
-    settings = read_settings(LatentsSettings, __file__, words)  # type: ignore[type-var]
+    settings = read_settings(LatentsSettings, __file__, words)
     files = find(settings.weights, settings.preset)
     films = read_captioned(settings.data)
     samples = [sample for film in films for sample in samples_of(film, settings)]

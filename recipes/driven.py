@@ -1,6 +1,5 @@
-"""Give every clip of the factory its driven reference, once, so that training only reads.
-
-    python -m avatar.recipes.driven --clips data/clips --out data/driven
+"""Give every clip of the factory its driven reference, once, so that training only reads. Settings in
+driven.yaml; `python -m avatar.recipes.driven clips=... out=...`.
 
 Each `clip-SEED.safetensors` gets a `driven-SEED.safetensors` with
 
@@ -13,23 +12,22 @@ Each `clip-SEED.safetensors` gets a `driven-SEED.safetensors` with
     face      float32 (32, 32)          share of each latent cell that the reference's face covers
     motion    float32 (2,)              head motion and expressiveness, see `measure_motion`
 
-The mouth is drawn with the person's own seats and paints (`fit_paints`), a little wrong. Existing files are
-kept. About 0.3 s a clip on one core.
+The mouth is drawn with the person's own seats and paints (`fit_paints`), a little wrong.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file
 
 from avatar.drivers.mesh import FaceBasis, ReferenceMesh, face_mask, measure_motion
 from avatar.drivers.mouth import MouthModel, linear
 from avatar.drivers.warp import DrivenReference, face_light
+from avatar.recipes.settings import read_settings, run
 from avatar.recipes.shards import seeds, write
 from avatar.recipes.surfaces import MOUTH_PART
 
@@ -80,18 +78,28 @@ def drive_clip(
     }
 
 
-def main(
-    clips: Annotated[Path, typer.Option()], out: Annotated[Path, typer.Option()], weights: Path | None = None
-) -> None:
-    """Drive every clip in CLIPS and write the records to OUT; WEIGHTS is a folder with mesh and mouth."""
+class DrivenSettings(BaseModel):
+    """See driven.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    clips: Path
+    out: Path
+    weights: Path | None
+
+
+def main(words: list[str]) -> None:
+    """Drive every clip and write the records."""
+    settings = read_settings(DrivenSettings, __file__, words)
+    weights = settings.weights
     basis = FaceBasis.load(weights and weights / "mesh.safetensors")
     mouth = MouthModel.load(weights and weights / "mouth.safetensors")
-    for seed in seeds(clips, "clip"):
-        target = out / f"driven-{seed}.safetensors"
+    for seed in seeds(settings.clips, "clip"):
+        target = settings.out / f"driven-{seed}.safetensors"
         if not target.exists():
-            clip = load_file(clips / f"clip-{seed}.safetensors")
+            clip = load_file(settings.clips / f"clip-{seed}.safetensors")
             write(drive_clip(clip, basis, mouth, np.random.default_rng(seed)), target)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

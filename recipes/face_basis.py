@@ -2,24 +2,22 @@
 
 Random Anny heads (Apache-2.0 code, CC0 shapes) are drawn with the jaw a little open, MediaPipe finds its 478
 landmarks on the drawings, each landmark is tied to the surface point it most often falls on, and the
-displacement of that point is read from Anny for each of the 52 ARKit actions. Takes about a minute on one
-core.
-
-    python -m avatar.recipes.face_basis --out avatar/weights/mini/mesh.safetensors
+displacement of that point is read from Anny for each of the 52 ARKit actions. Settings in face_basis.yaml;
+`python -m avatar.recipes.face_basis out=...`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 from numba import njit
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 from avatar.drivers.curves import CURVES
 from avatar.drivers.mesh import CHIN, FOREHEAD, LANDMARKS, FaceBasis
+from avatar.recipes.settings import read_settings, run
 
 SIZE = 512  # px, side of the drawings
 VIEW = 0.32  # m, side of the square that a drawing shows
@@ -196,10 +194,21 @@ def measure(heads: int, seed: int = 0) -> FaceBasis:
     )
 
 
-def main(out: Annotated[Path, typer.Option()], heads: int = 24, seed: int = 0) -> None:
-    """Measure the basis on HEADS random heads and write it to OUT."""
-    measure(heads, seed).save(out)
+class FaceBasisSettings(BaseModel):
+    """See face_basis.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    out: Path
+    heads: PositiveInt
+    seed: NonNegativeInt
+
+
+def main(words: list[str]) -> None:
+    """Measure the basis and write it."""
+    settings = read_settings(FaceBasisSettings, __file__, words)
+    measure(settings.heads, settings.seed).save(settings.out)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -1,7 +1,5 @@
 """The clip factory: talking-head clips of people who do not exist, with everything about them known exactly.
-
-    python -m avatar.recipes.factory --out data/clips --clips 2000 --first-seed 0 [--speech data/speech]
-    python -m avatar.recipes.factory --sheet sheet.png --clips 8
+Settings in factory.yaml; `python -m avatar.recipes.factory out=... clips=...`.
 
 Each `clip-SEED.safetensors` holds a reference picture R and 17 frames at 25 fps of the same person, light,
 camera and background:
@@ -36,11 +34,10 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 from avatar.drivers.mesh import head_angles, rotation
 from avatar.errors import UserError
@@ -51,6 +48,7 @@ from avatar.recipes.figure import Figure, draw_figure, lip_contact, mouth_seats,
 from avatar.recipes.flow import true_flow
 from avatar.recipes.people import Pose, pose_head
 from avatar.recipes.render import merge_samples
+from avatar.recipes.settings import read_settings, run
 from avatar.recipes.shards import write
 from avatar.recipes.speech_corpus import Utterance, corpus_files, load_utterance
 
@@ -272,41 +270,46 @@ def draw_sheet(clips: list[Clip], path: Path, columns: int = 7) -> None:
     Image.fromarray(np.concatenate(rows)).save(path)
 
 
-def main(
-    clips: Annotated[int, typer.Option(help="how many clips")] = 8,
-    out: Annotated[Path | None, typer.Option(help="folder for clip-SEED.safetensors")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="draw the clips into this picture instead")] = None,
-    first_seed: Annotated[int, typer.Option(help="seed of the first clip; the others count up")] = 0,
-    size: Annotated[int, typer.Option(help="side of the pictures, px")] = 256,
-    speech: Annotated[Path | None, typer.Option(help="folder of avatar.recipes.speech_corpus")] = None,
-    lone: Annotated[bool, typer.Option("--lone", help="no speech, one thing moves alone")] = False,
-) -> None:
+class FactorySettings(BaseModel):
+    """See factory.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    out: Path
+    clips: PositiveInt
+    first: NonNegativeInt
+    size: PositiveInt
+    speech: Path | None
+    lone: bool
+    sheet: Path | None
+
+
+def main(words: list[str]) -> None:
     """Render clips into OUT, or into one SHEET."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if lone and speech:
-        raise UserError(
-            "--lone and --speech exclude each other: a clip that speaks moves more than one thing"
-        )
-    corpus = corpus_files(speech) if speech else []
+    settings = read_settings(FactorySettings, __file__, words)
+    if settings.lone and settings.speech:
+        raise UserError("lone and speech exclude each other: a clip that speaks moves more than one thing")
+    corpus = corpus_files(settings.speech) if settings.speech else []
     shown: list[Clip] = []
     began, made = time.monotonic(), 0
-    for seed in range(first_seed, first_seed + clips):
-        target = out / f"clip-{seed}.safetensors" if out else None
-        if target and target.exists():
+    for seed in range(settings.first, settings.first + settings.clips):
+        target = settings.out / f"clip-{seed}.safetensors"
+        if target.exists() and not settings.sheet:
             continue
-        clip = render_clip(seed, size, *pick_speech(seed, corpus), lone)
-        if target:
-            clip.save(target)
-        if sheet:
+        clip = render_clip(seed, settings.size, *pick_speech(seed, corpus), settings.lone)
+        if settings.sheet:
             shown.append(clip)
+        else:
+            clip.save(target)
         made += 1
         if made == 1:
             began = time.monotonic()  # the first clip also builds the model
         elif made % 50 == 0:
             log.info("clip %d, %.2f clips/s", seed, (made - 1) / (time.monotonic() - began))
-    if sheet:
-        draw_sheet(shown, sheet)
+    if settings.sheet:
+        draw_sheet(shown, settings.sheet)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    run(main)

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -143,7 +143,7 @@ def encode(data: Path, out: Path, preset: str, vae: Path) -> int:
     clips = sorted(read_index(data), key=lambda clip: clip.split != "validation")
     done = out / DONE
     made_of = {"preset": preset, "vae": digest(vae), "list of clips": [clip.id for clip in clips]}
-    found = json.loads(done.read_text("utf8")) if done.exists() else {**made_of, "pieces": {}}
+    found: dict[str, Any] = json.loads(done.read_text("utf8")) if done.exists() else {**made_of, "pieces": {}}
     counts: dict[str, int] = found.pop("pieces", {})
     for name, value in made_of.items():
         if found.get(name) != value:

@@ -1,7 +1,5 @@
-"""Encode clips and their driven references once, so that the generator trains on latents alone.
-
-    python -m avatar.recipes.latents --clips data/clips --driven data/driven --meshes data/meshes \
-        --vae runs/vae/model.safetensors --out data/latents [--speech data/speech]
+"""Encode clips and their driven references once, so that the generator trains on latents alone. Settings in
+latents.yaml; `python -m avatar.recipes.latents clips=... driven=... meshes=... vae=... out=...`.
 
 As in use, what is encoded is the preset's window around the face, of n x n latent cells; it lies up to one
 cell beside its place, at random. Each clip gets a `latent-SEED.safetensors` with
@@ -24,12 +22,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-import typer
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file
 from torch import Tensor
 
@@ -43,6 +40,7 @@ from avatar.drivers.skeleton import draw_skeleton, face_keypoints
 from avatar.drivers.whisper import SAMPLE_RATE, WhisperFeatures
 from avatar.model import GROUP, face_window, group, hole_cells
 from avatar.presets import PRESETS
+from avatar.recipes.settings import read_settings, run
 from avatar.recipes.shards import seeds, write
 from avatar.recipes.speech_corpus import load_utterance
 from avatar.render import CELL, pixels
@@ -156,27 +154,35 @@ class Listener:
         return hear(self.features(utterance), latent_frames, start / SAMPLE_RATE)
 
 
-def main(
-    clips: Annotated[Path, typer.Option()],
-    driven: Annotated[Path, typer.Option()],
-    meshes: Annotated[Path, typer.Option(help="meshes found in the clips")],
-    vae: Annotated[Path, typer.Option()],
-    out: Annotated[Path, typer.Option()],
-    speech: Annotated[Path | None, typer.Option(help="corpus that the clips were made with")] = None,
-    preset: Annotated[str, typer.Option(help="whose window is encoded")] = "mini",
-) -> None:
-    """Encode every clip that has a driven reference; existing files are kept."""
-    model = load(CausalVAE, vae)
-    listen, watch = Listener(WhisperFeatures.from_pretrained(), speech), Watcher(model, meshes)
-    for seed in seeds(driven, "driven"):
-        target = out / f"latent-{seed}.safetensors"
+class ClipLatentsSettings(BaseModel):
+    """See latents.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    clips: Path
+    driven: Path
+    meshes: Path
+    vae: Path
+    out: Path
+    speech: Path | None
+    preset: str
+
+
+def main(words: list[str]) -> None:
+    """Encode every clip that has a driven reference."""
+    settings = read_settings(ClipLatentsSettings, __file__, words)
+    model = load(CausalVAE, settings.vae)
+    listen = Listener(WhisperFeatures.from_pretrained(), settings.speech)
+    watch = Watcher(model, settings.meshes)
+    for seed in seeds(settings.driven, "driven"):
+        target = settings.out / f"latent-{seed}.safetensors"
         if not target.exists():
-            clip = load_file(clips / f"clip-{seed}.safetensors")
+            clip = load_file(settings.clips / f"clip-{seed}.safetensors")
             record = encode_clip(
                 model,
                 clip,
-                load_file(driven / f"driven-{seed}.safetensors"),
-                PRESETS[preset].window,
+                load_file(settings.driven / f"driven-{seed}.safetensors"),
+                PRESETS[settings.preset].window,
                 np.random.default_rng(seed),
             )
             _, latents, cells, _ = record["clean"].shape
@@ -185,4 +191,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

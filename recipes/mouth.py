@@ -1,19 +1,17 @@
-"""Measure the mean mouth of the factory's people: the model of `drivers/mouth.py`.
-
-    python -m avatar.recipes.mouth --clips data/clips --out avatar/weights/mini/mouth.safetensors
+"""Measure the mean mouth of the factory's people: the model of `drivers/mouth.py`. Settings in mouth.yaml;
+`python -m avatar.recipes.mouth clips=... out=...`.
 
 Geometry is the mean of random Anny heads (CC0 shapes); the paints are medians over clips whose mouths show
-them, see `recipes/driven.py`. About a minute on one core.
+them, see `recipes/driven.py`.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 from safetensors.numpy import load_file
 
 from avatar.drivers.mesh import FaceBasis
@@ -23,6 +21,7 @@ from avatar.recipes import people as anny
 from avatar.recipes.driven import fit_paints, reference_mesh
 from avatar.recipes.factory import face_points
 from avatar.recipes.figure import draw_figure, lip_contact, mouth_seats, shared
+from avatar.recipes.settings import read_settings, run
 from avatar.recipes.shards import seeds
 
 PARTS = {anny.UPPER_TEETH: UPPER_TEETH, anny.LOWER_TEETH: LOWER_TEETH, anny.TONGUE: TONGUE}
@@ -59,25 +58,32 @@ def measure(heads: int, seed: int) -> MouthModel:
     )
 
 
-def main(
-    clips: Annotated[Path, typer.Option(help="clips of the factory")],
-    out: Annotated[Path, typer.Option()],
-    heads: int = 24,
-    count: Annotated[int, typer.Option(help="how many clips to look at")] = 300,
-    seed: int = 0,
-) -> None:
-    """Measure geometry and paints and write the model to OUT."""
-    mouth, basis = measure(heads, seed), FaceBasis.load()
+class MouthSettings(BaseModel):
+    """See mouth.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    clips: Path
+    out: Path
+    heads: PositiveInt
+    count: PositiveInt
+    seed: NonNegativeInt
+
+
+def main(words: list[str]) -> None:
+    """Measure geometry and paints and write the model."""
+    settings = read_settings(MouthSettings, __file__, words)
+    mouth, basis = measure(settings.heads, settings.seed), FaceBasis.load()
     found = []
-    for number in seeds(clips, "clip")[:count]:
-        clip = load_file(clips / f"clip-{number}.safetensors")
+    for number in seeds(settings.clips, "clip")[: settings.count]:
+        clip = load_file(settings.clips / f"clip-{number}.safetensors")
         mesh = reference_mesh(clip, basis)
         usual = mouth.lit_paints(face_light(clip["reference"], mesh.landmarks))
         found.append(mouth.paints * fit_paints(clip, mesh, mouth) / usual)
     paints = np.median(found, 0).astype(np.float32)
-    replace(mouth, paints=paints).save(out)
-    typer.echo(f"paints:\n{paints}")
+    replace(mouth, paints=paints).save(settings.out)
+    print(f"paints:\n{paints}")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

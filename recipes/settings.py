@@ -65,7 +65,7 @@ class Settings(BaseModel):
     threads: PositiveInt = 2
 
 
-SettingsType = TypeVar("SettingsType", bound=Settings)
+SettingsType = TypeVar("SettingsType", bound=BaseModel)
 
 
 def recipe_of(words: list[str], program: str) -> tuple[str, list[str]]:

@@ -57,7 +57,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 def main(words: list[str]) -> None:
     """Write the scenes that are missing."""
-    settings = read_settings(SoundtrackDataSettings, __file__, words)  # type: ignore[type-var]
+    settings = read_settings(SoundtrackDataSettings, __file__, words)
     if not settings.eyes.exists():
         raise UserError(
             f"eyes={settings.eyes}: no such file, the VAE of the preset is needed, or CLIP's folder"

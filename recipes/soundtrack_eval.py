@@ -136,7 +136,7 @@ def choices(maker: Maker, judge: SoundClassifier, pairs: int) -> float:
 @torch.no_grad()
 def main(words: list[str]) -> dict[str, float]:
     """Print and write the figures."""
-    settings = read_settings(SoundtrackEvalSettings, __file__, words)  # type: ignore[type-var]
+    settings = read_settings(SoundtrackEvalSettings, __file__, words)
     torch.set_num_threads(1)
     known = seeds(settings.scenes, KIND)[: settings.count]
     if not known:

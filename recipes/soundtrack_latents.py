@@ -56,7 +56,7 @@ def nearness(hits: list[float], count: int) -> NDArray[np.float16]:
 @torch.no_grad()
 def main(words: list[str]) -> None:
     """Encode the scenes that are not encoded yet."""
-    settings = read_settings(SoundtrackLatentsSettings, __file__, words)  # type: ignore[type-var]
+    settings = read_settings(SoundtrackLatentsSettings, __file__, words)
     torch.set_num_threads(1)
     known = seeds(settings.data, SCENE)[: settings.limit or None]
     if not known:

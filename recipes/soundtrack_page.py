@@ -77,7 +77,7 @@ def draw(rows: list[tuple[str, list[float], Tensor, Tensor]], out: Path) -> None
 @torch.no_grad()
 def main(words: list[str]) -> None:
     """Draw the page."""
-    settings = read_settings(SoundtrackPageSettings, __file__, words)  # type: ignore[type-var]
+    settings = read_settings(SoundtrackPageSettings, __file__, words)
     torch.set_num_threads(1)
     net = load(V2A, settings.v2a)
     vae, vocoder = load(MelVAE, settings.vae), load(HiFiGAN, settings.vocoder)

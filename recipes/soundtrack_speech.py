@@ -108,7 +108,7 @@ def film(scene: int, speech: Path, out: Path) -> str:
 
 def main(words: list[str]) -> dict[str, float]:
     """Print and write the figures."""
-    settings = read_settings(SoundtrackSpeechSettings, __file__, words)  # type: ignore[type-var]
+    settings = read_settings(SoundtrackSpeechSettings, __file__, words)
     listen, net = Listener(), Soundtrack.from_pretrained("mini", folder=settings.weights)
     from jiwer import wer
 

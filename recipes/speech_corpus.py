@@ -1,15 +1,12 @@
-"""Make a corpus of utterances whose phones and mouth curves are known exactly.
-
-    python -m avatar.recipes.speech_corpus --out DIR --utterances N --seed S
+"""Make a corpus of utterances whose phones and mouth curves are known exactly. Settings in
+speech_corpus.yaml; `python -m avatar.recipes.speech_corpus out=... utterances=...`.
 
 Text (speech_text.yaml and nonsense made of it) is spoken by espeak-ng, flite and Piper (voices.py); the
 phones they report become mouth curves (visemes.py). Layout: DIR/000042.safetensors (audio int16, curves
 float16) and DIR/000042.json (id, voice, text, phones). Every utterance depends on seed and number alone and
-is written in one step, so an interrupted run goes on where it stopped. 2000 utterances are 3.7 hours; they
-take nine minutes on a busy core and 550 MB.
+is written in one step, so an interrupted run goes on where it stopped.
 """
 
-import argparse
 import json
 import logging
 import os
@@ -23,8 +20,10 @@ import numpy as np
 import soxr
 import yaml
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 from safetensors.numpy import load_file, save_file
 
+from avatar.recipes.settings import read_settings, run
 from avatar.recipes.sound import decibels
 from avatar.recipes.visemes import Phone, phone_curves
 from avatar.recipes.voices import SAMPLE_RATE, EspeakVoice, FliteVoice, PiperJoe, Speech, Voice
@@ -201,20 +200,27 @@ def make_corpus(folder: Path, utterances: int, seed: int) -> Iterator[Utterance]
             yield utterance
 
 
-def main() -> None:
-    """Command line of the module."""
-    parser = argparse.ArgumentParser(description="make utterances with known phones and mouth curves")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the corpus")
-    parser.add_argument("--utterances", type=int, default=2000, help="how many (default 2000, four hours)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed is another corpus (default 0)")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+class CorpusSettings(BaseModel):
+    """See speech_corpus.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    out: Path
+    utterances: PositiveInt
+    seed: NonNegativeInt
+
+
+def main(words: list[str]) -> None:
+    """Make the utterances that are missing."""
+    settings = read_settings(CorpusSettings, __file__, words)
     seconds = 0.0
-    for count, utterance in enumerate(make_corpus(arguments.out, arguments.utterances, arguments.seed), 1):
+    corpus = make_corpus(settings.out, settings.utterances, settings.seed)
+    for count, utterance in enumerate(corpus, 1):
         seconds += len(utterance.audio) / SAMPLE_RATE
         if count % 100 == 0:
             log.info("%d new utterances, %.2f hours", count, seconds / 3600)
 
 
 if __name__ == "__main__":
-    main()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    run(main)

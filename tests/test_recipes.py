@@ -297,7 +297,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         points = np.tile(clip["reference_landmarks"], (FRAMES, 1, 1))
         points[5 * seed :, 0, 0] = np.nan if seed == 3 else points[0, 0, 0]
         write({"points": points}, folder / f"meshes/mesh-{seed}.safetensors")
-    driven.main(folder / "clips", folder / "driven")
+    driven.main([f"clips={folder}/clips", f"out={folder}/driven"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "tiny", TINY)
         yield folder
@@ -308,11 +308,15 @@ def vae_run(data: Path) -> Run:
     return finish(vae, data / "vae", f"data={data}/clips", "crop=64")
 
 
+def encoding(data: Path, vae_run: Run) -> list[str]:
+    """Settings of latents for the clips of `data`."""
+    folders = [f"{name}={data}/{name}" for name in ("clips", "driven", "meshes")]
+    return [*folders, f"vae={vae_run.weights}", f"out={data}/latents", "preset=tiny"]
+
+
 @pytest.fixture(scope="module")
 def encoded(data: Path, vae_run: Run) -> Path:
-    latents.main(
-        data / "clips", data / "driven", data / "meshes", vae_run.weights, data / "latents", preset="tiny"
-    )
+    latents.main(encoding(data, vae_run))
     return data / "latents"
 
 
@@ -391,8 +395,8 @@ def test_a_speaking_clip_is_heard_from_where_it_starts(data: Path) -> None:
 def test_existing_records_are_kept(data: Path, encoded: Path, vae_run: Run) -> None:
     files = [*(data / "driven").iterdir(), *encoded.iterdir()]
     before = {path: path.stat().st_mtime_ns for path in files}
-    driven.main(data / "clips", data / "driven")
-    latents.main(data / "clips", data / "driven", data / "meshes", vae_run.weights, encoded, preset="tiny")
+    driven.main([f"clips={data}/clips", f"out={data}/driven"])
+    latents.main(encoding(data, vae_run))
     assert {path: path.stat().st_mtime_ns for path in files} == before
 
 
