@@ -96,16 +96,18 @@ def measure(flow: Array, seen: NDArray[np.bool_], person: NDArray[np.bool_]) -> 
 
 def _fit(x: Array, y: Array, moved: Array) -> Array:
     """Shift x, shift y and growth of the similarity that best explains the flow (N, 2) at x, y."""
-    zero, one = np.zeros_like(x), np.ones_like(x)
-    # u = tx + g x - r y, v = ty + g y + r x
-    base = np.stack([np.stack([one, zero, x, -y], 1), np.stack([zero, one, y, x], 1)], 1)
+    # In complex numbers u + i v = shift + (growth + i turn) (x + i y), whose least squares have a closed form.
+    place, moves = x + 1j * y, moved[:, 0] + 1j * moved[:, 1]
     kept = np.ones(len(x), bool)
-    found = np.zeros(4)
+    shift = growth = 0j
     for _ in range(PASSES):
-        found = np.linalg.lstsq(base[kept].reshape(-1, 4), moved[kept].reshape(-1), rcond=None)[0]
-        off = np.linalg.norm(base @ found - moved, axis=1)
+        middle = place[kept].mean()
+        away = place[kept] - middle
+        growth = np.vdot(away, moves[kept]) / max(np.vdot(away, away).real, 1e-12)
+        shift = moves[kept].mean() - growth * middle
+        off = np.abs(shift + growth * place - moves)
         kept = off <= max(2.5 * float(np.median(off)), 0.05)
-    return found[:3]
+    return np.array([shift.real, shift.imag, growth.real])
 
 
 def movement(motions: Array) -> str:

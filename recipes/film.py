@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from avatar import ffmpeg
 from avatar.errors import UserError
-from avatar.recipes.clip_file import SQUARE_PIXELS, Footage, from_frame
+from avatar.recipes.clip_file import ONE_THREAD, SQUARE_PIXELS, Footage, from_frame
 
 Pixels = NDArray[np.uint8]
 
@@ -115,8 +115,8 @@ class Film:
         )
         small = ("-map", "[small]", *RAW, "pipe:1")
         return ffmpeg.command(
-            *seek, *ffmpeg.source(self._path), "-filter_complex", graph, *small, "-map", "[large]", *RAW,
-            f"pipe:{large}",
+            *ONE_THREAD, *seek, *ffmpeg.source(self._path), "-filter_complex_threads", "1",
+            "-filter_complex", graph, *small, "-map", "[large]", *RAW, f"pipe:{large}",
         )  # fmt: skip
 
     def _read_frame(self) -> bool:
