@@ -96,7 +96,7 @@ def measure(flow: Array, seen: NDArray[np.bool_], person: NDArray[np.bool_]) -> 
 
 def _fit(x: Array, y: Array, moved: Array) -> Array:
     """Shift x, shift y and growth of the similarity that best explains the flow (N, 2) at x, y."""
-    # In complex numbers u + i v = shift + (growth + i turn) (x + i y), whose least squares have a closed form.
+    # In complex numbers u + i v = shift + (growth + i turn) (x + i y): least squares in closed form.
     place, moves = x + 1j * y, moved[:, 0] + 1j * moved[:, 1]
     kept = np.ones(len(x), bool)
     shift = growth = 0j

@@ -35,7 +35,7 @@ from avatar.recipes.report_page import write_report
 from avatar.recipes.selection import Dropped, Kept, Rules, Selection, class_weights, select
 from avatar.recipes.shots import FPS, load_transnet
 from avatar.recipes.sound_tags import leading
-from avatar.recipes.spread import spread
+from avatar.recipes.spread import give_back, spread
 from avatar.run import bar
 
 VIDEOS = (
@@ -218,6 +218,8 @@ def _attempt(part: Part, reading: Reading, folder: Path) -> list[Record] | str:
         raise
     except UserError as error:
         return str(error)
+    finally:
+        give_back()
 
 
 def _cut_out(

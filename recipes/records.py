@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from array import array
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ Pixels = NDArray[np.uint8]
 Points = NDArray[np.float32]
 
 PART = 120 * FPS  # frames that are read at once: what processes share, and what a killed run repeats at most
-VERSION = 3  # of the records; another one is measured anew
+VERSION = 4  # of the records; another one is measured anew
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ class Record:
         crop: x, y and side.
         picture: embedding of how it looks, see `avatar.recipes.duplicates.picture_vector`.
         face: dlib's descriptor.
-        motion: mouth's opening and the face's place, (count, 3), face heights.
+        motion: mouth's opening and the face's place of every frame, 3 numbers each, face heights.
     """
 
     id: str
@@ -95,9 +96,9 @@ class Record:
     sound: bool = False
     measures: Measures | None = None
     caption: dict[str, str] | None = None
-    picture: list[float] | None = None
-    face: list[float] | None = None
-    motion: list[list[float]] | None = None
+    picture: array[float] | None = None  # arrays, because all records of a run are held at the end
+    face: array[float] | None = None
+    motion: array[float] | None = None
 
     @property
     def track(self) -> tuple[str, int, int]:
@@ -107,6 +108,8 @@ class Record:
     @classmethod
     def load(cls, data: dict[str, Any]) -> Record:
         measures = data.pop("measures")
+        for name in ("picture", "face", "motion"):
+            data[name] = None if data[name] is None else array("d", data[name])
         return cls(**data, measures=None if measures is None else Measures(**measures))
 
 
@@ -134,7 +137,7 @@ def read_part(part: Part, reading: Reading, folder: Path) -> list[Record]:
     path = folder / "records" / f"{part.name}.json"
     if not path.exists():
         found = [asdict(record) for record in _read(part, reading, folder / "pictures")]
-        write_text(path, json.dumps(found))
+        write_text(path, json.dumps(found, default=list))
     return [Record.load(data) for data in json.loads(path.read_text())]
 
 
@@ -261,9 +264,9 @@ class PieceReader:
             sound=heard is not None,
             measures=measures,
             caption=asdict(caption),
-            picture=np.mean([picture_vector(still) for still in stills.values()], 0).round(5).tolist(),
-            face=describe_face(frames[at], points[at]).round(5).tolist(),
-            motion=[[round(float(v), 4) for v in row] for row in moved],
+            picture=_numbers(np.mean([picture_vector(still) for still in stills.values()], 0), 5),
+            face=_numbers(describe_face(frames[at], points[at]), 5),
+            motion=_numbers(moved, 4),
         )
 
     def _window(self, piece: Piece) -> tuple[float, float, float, float]:
@@ -281,3 +284,7 @@ class PieceReader:
         except OSError as error:
             beside.unlink(missing_ok=True)
             raise OutputError(f"{self.pictures}: can not be written ({error.strerror})") from error
+
+
+def _numbers(values: NDArray[Any], decimals: int) -> array[float]:
+    return array("d", values.astype(float).round(decimals).ravel().tolist())

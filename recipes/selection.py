@@ -120,7 +120,7 @@ def _without_duplicates(kept: Sequence[Kept], dropped: list[Dropped]) -> list[Ke
     if not kept:
         return []
     pictures = np.array([clip.record.picture for clip in kept])
-    motions = [np.array(clip.record.motion) for clip in kept]
+    motions = [np.array(clip.record.motion).reshape(-1, 3) for clip in kept]
     twins = near_duplicates(pictures, motions, _worth(kept))
     for one, other in twins.items():
         reason = Reason("near-duplicate", f"shows the same as {kept[other].record.id}")

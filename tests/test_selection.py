@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import replace
 
 import numpy as np
@@ -29,9 +30,9 @@ def record(number: int, person: int = 0, video: int = 0, room: int = 0, **change
         person=person,
         measures=GOOD,
         caption={"short": "A calm person speaks."},
-        picture=(picture / np.linalg.norm(picture)).tolist(),
-        face=(1.2 * face / np.linalg.norm(face)).tolist(),
-        motion=motion.tolist(),
+        picture=array("d", (picture / np.linalg.norm(picture)).tolist()),
+        face=array("d", (1.2 * face / np.linalg.norm(face)).tolist()),
+        motion=array("d", motion.ravel().tolist()),
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -52,7 +53,9 @@ def test_nobody_is_in_both_splits() -> None:
 
 def test_one_face_is_one_person_in_all_videos() -> None:
     records = [record(n, person=3, video=n, room=n) for n in range(4)]
-    wavering = [replace(r, face=(np.array(r.face) + 0.01 * n).tolist()) for n, r in enumerate(records)]
+    wavering = [
+        replace(r, face=array("d", (np.array(r.face) + 0.01 * n).tolist())) for n, r in enumerate(records)
+    ]
     chosen = select(wavering, Rules(balance=0))
     assert {clip.identity for clip in chosen.kept} == {"person-0000"}
 
