@@ -24,7 +24,7 @@ MARGIN = 0.25  # face heights that a clip shows around a face wherever it goes
 LOWER = 0.1  # face heights, how far the middle of a clip lies under that of the face
 RARE = 2.0  # percent of the frames at either end that do not count for where a face goes
 AS_SHARP = 0.9  # of the highest variance, a clip may start with such a frame
-TEXT_SIDE = 512  # px, longer side of the picture in which text is looked for
+TEXT_SIDE = 384  # px, side of the picture in which text is looked for: lines of 9 px are read in it
 READ = 0.8  # score from which on a line is text
 SHARP_SIDE = 96  # px, height of a face whose sharpness is measured
 FACE_SIDE = 256  # px, of the square around a face that the descriptor is given
@@ -113,15 +113,16 @@ def _descriptor() -> FaceDescriptor:
 def _reader() -> Any:
     from rapidocr_onnxruntime import RapidOCR
 
-    return RapidOCR(
-        intra_op_num_threads=1, inter_op_num_threads=1, det_limit_side_len=TEXT_SIDE, det_limit_type="max"
-    )
+    # By this limit a picture is never enlarged.
+    return RapidOCR(intra_op_num_threads=1, inter_op_num_threads=1, det_limit_type="max")
 
 
 def text_share(picture: Pixels) -> float:
-    """Share of a picture (H, W, 3) that lines of text cover, as RapidOCR finds and reads them."""
+    """Share of a square picture (S, S, 3) that lines of text cover, as RapidOCR finds and reads them."""
+    side = min(TEXT_SIDE, len(picture))
+    picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     lines, _ = _reader()(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), use_cls=False)
     # Patterns of clothes look like text until they are read.
     sure = [box for box, _, score in lines or () if score >= READ]
     areas = [cv2.contourArea(np.array(box, np.float32)) for box in sure]
-    return float(sum(areas)) / (picture.shape[0] * picture.shape[1])
+    return float(sum(areas)) / side**2
