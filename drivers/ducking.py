@@ -1,30 +1,35 @@
 """When somebody speaks, and how far other sound steps back for it.
 
 Speech is told by Silero's voice activity detector, which the package `silero-vad` carries with its weights.
-Shape legend: P probabilities, one every 32 ms.
+Shape legend: P probabilities, one every 32 ms; F of them told at once.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from avatar.errors import UserError
 
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
 RATE = 16_000  # Hz, what the detector hears
 STEP = 512  # samples of a probability, 32 ms
+CONTEXT = 64  # samples before them that the detector hears again
+STATE = 128  # numbers of either state of its LSTM
 SPEAKS = 0.5  # probability from which on somebody speaks
 AHEAD = 4  # steps: sound steps back before the first syllable, not on it
 HOLD = 10  # steps: and comes back after a pause of a sentence, not of a word
 ATTACK, RELEASE = 0.06, 0.35  # s, time constants of stepping back and of coming back
 
 
-def load_detector() -> torch.nn.Module:
-    """The detector of speech, at the beginning of a recording.
+def load_detector() -> InferenceSession:
+    """The detector of speech: many steps at once (F, CONTEXT + STEP), and the state between two calls.
 
     Raises:
         UserError: the package is missing.
@@ -35,9 +40,7 @@ def load_detector() -> torch.nn.Module:
         raise UserError(
             "mixing with speech needs silero-vad: `pip install avatar-toolkit[soundtrack]`"
         ) from error
-    detector = load_silero_vad()
-    detector.reset_states()
-    return detector
+    return load_silero_vad(sequence=True).session
 
 
 def speech_probability(pieces: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -47,21 +50,24 @@ def speech_probability(pieces: Iterable[NDArray[np.float32]]) -> NDArray[np.floa
         UserError: the package is missing.
     """
     detector = load_detector()
-    found: list[float] = []
-    held = np.zeros(0, np.float32)
-    with torch.no_grad():
-        for piece in pieces:
-            held = np.concatenate([held, piece])
-            whole = len(held) // STEP * STEP
-            found += [_hear(detector, chunk) for chunk in held[:whole].reshape(-1, STEP)]
+    found: list[NDArray[np.float32]] = []
+    held = np.zeros(CONTEXT, np.float32)  # of a step, its context and what has come of it
+    state = {name: np.zeros((1, 1, STATE), np.float32) for name in ("h", "c")}
+
+    def hear(sound: NDArray[np.float32]) -> None:
+        steps = np.lib.stride_tricks.sliding_window_view(sound, CONTEXT + STEP)[::STEP]
+        probability, state["h"], state["c"] = detector.run(None, {"input": steps.copy(), **state})
+        found.append(probability)
+
+    for piece in pieces:
+        held = np.concatenate([held, piece])
+        whole = (len(held) - CONTEXT) // STEP * STEP
+        if whole:
+            hear(held[: CONTEXT + whole])
             held = held[whole:]
-        if len(held):
-            found.append(_hear(detector, np.pad(held, (0, STEP - len(held)))))
-    return np.array(found, np.float32)
-
-
-def _hear(detector: torch.nn.Module, chunk: NDArray[np.float32]) -> float:
-    return float(detector(torch.from_numpy(chunk.copy())[None], RATE))
+    if len(held) > CONTEXT:
+        hear(np.pad(held, (0, CONTEXT + STEP - len(held))))
+    return np.concatenate(found) if found else np.zeros(0, np.float32)
 
 
 def speaking(probability: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,7 +11,6 @@ import pytest
 from avatar.recipes.spread import give_back
 
 GLIBC = Path("/proc/self/statm").exists() and hasattr(ctypes.CDLL(None), "malloc_trim")
-
 BLOCK, BLOCKS = 100_000, 1000  # bytes: small enough for the heap, which shrinks at its end only
 
 
