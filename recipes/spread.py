@@ -9,6 +9,7 @@ import ctypes
 import logging
 import multiprocessing
 import os
+import sys
 import pickle
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -84,9 +85,8 @@ def _end_with_parent() -> None:
 
 def give_back() -> None:
     """Return free memory to the system: glibc keeps what closed nets leave, more after every item."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def _by_ray(work: Callable[[Item], Result], items: Sequence[Item], address: str) -> Iterator[Result]:
