@@ -68,14 +68,15 @@ def landmark_errors(made: Mouths, true: Mouths) -> Errors:
     return Errors(*(float(np.nanmean(e)) for e in (away[open_eyed], away, still[open_eyed])))
 
 
-def judge(clips: list[Footage], adapters: list[tuple[Path, float]], basis: FaceBasis) -> list[Errors]:
-    """Errors of each clip, made from its first frame and its sound."""
+def judge(
+    clips: list[Footage], true: list[Mouths], adapters: list[tuple[Path, float]], basis: FaceBasis
+) -> list[Errors]:
+    """Errors of each clip, made from its first frame and its sound; `true` are its own mouths."""
     animator = Animator.from_pretrained(adapters=adapters)
     errors = []
-    for clip in clips:
-        true = mouths(read_video(clip.video), basis, str(clip.video))
+    for clip, there in zip(clips, true, strict=True):
         made = animator.stream(clip.video, clip.sound, ref_time=0)  # else the clip itself would be dubbed
-        errors.append(landmark_errors(mouths(made, basis, "made"), true))
+        errors.append(landmark_errors(mouths(made, basis, "made"), there))
     return errors
 
 
@@ -92,15 +93,16 @@ def run(data: Path, out: Path, words: list[str]) -> dict[str, float]:
     spent = cpu_seconds() - began
     clips = [clip for clip in read_index(data) if clip.split == "validation" and clip.sound]
     basis = FaceBasis.load()
-    before, after = (judge(clips, adapters, basis) for adapters in ([], [(out, 1.0)]))
-    ratio = np.mean(after, 0) / np.mean(before, 0)
+    true = [mouths(read_video(clip.video), basis, str(clip.video)) for clip in clips]
+    before, after = (judge(clips, true, adapters, basis) for adapters in ([], [(out, 1.0)]))
+    first, last = (Errors(*np.mean(found, 0).tolist()) for found in (before, after))
     size = (out / audio_adapter.FILE).stat().st_size / 1e6
     figures = {
-        "still": float(np.mean([one.still for one in before])),
-        "before": float(np.mean([one.awake for one in before])),
-        "after": float(np.mean([one.awake for one in after])),
-        "after / before": float(ratio[Errors._fields.index("awake")]),
-        "of all frames": float(ratio[Errors._fields.index("every")]),
+        "still": first.still,
+        "before": first.awake,
+        "after": last.awake,
+        "after / before": last.awake / first.awake,
+        "of all frames": last.every / first.every,
         "worst sentence": max(a.awake / b.awake for a, b in zip(after, before, strict=True)),
         "sentences": len(clips),
         "CPU minutes": spent / 60,
