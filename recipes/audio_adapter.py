@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -206,24 +207,33 @@ def main(words: list[str]) -> list[float]:
         return drive_clips(begin[: settings.shown], adapter(trained, settings), place)  # type: ignore[arg-type]
 
     look = probe if groups["validation"] else None
-    trained = PersonalSpeech(config, net)
+    torch.manual_seed(settings.seed)
+    model, trained = PersonalSpeech(config, load(SpeechToCurves, WEIGHTS)), PersonalSpeech(config, net)
     for number in range(settings.rounds):
         if settings.measured:
             path = folder / f"response-{number}.safetensors"
             if not path.exists():
-                write(measure(trained, sets["train"], groups["train"], mesh, settings, number == 0), path)
+                write(measure(trained, sets["train"], groups["train"], mesh, settings, number), path)
             found = load_file(path)
             mouth.correct(found["curves"], found["points"])
-        last = number == settings.rounds - 1
-        out = settings.out if last else settings.out / f"round-{number}"
-        torch.manual_seed(settings.seed)
-        model = PersonalSpeech(config, load(SpeechToCurves, WEIGHTS))
-        own = settings.model_copy(update={"out": out})
-        losses = train(model, batch, loss, own, look, show if last else None)
+        own = settings_of(settings, number)
+        losses = train(model, batch, loss, own, look, show if own.out == settings.out else None)
         trained = PersonalSpeech(config)
-        trained.load_state_dict(load_file(out / "model.safetensors"))
+        trained.load_state_dict(load_file(own.out / "model.safetensors"))
+        model.load_state_dict(trained.state_dict())
     adapter(trained, settings).save(settings.out / FILE)
     return losses
+
+
+def settings_of(settings: AudioAdapterSettings, number: int) -> AudioAdapterSettings:
+    """Settings of a round. After the first the weights stay near those that were measured, or they would find
+    curves of which the measurement says nothing and the mouth model errs."""
+    changed: dict[str, Any] = {}
+    if number < settings.rounds - 1:
+        changed["out"] = settings.out / f"round-{number}"
+    if number > 0:
+        changed |= {"steps": settings.steps // 2, "learning_rate": settings.learning_rate / 4}
+    return settings.model_copy(update=changed)
 
 
 def adapter(trained: PersonalSpeech, settings: AudioAdapterSettings) -> Adapter:
@@ -238,18 +248,19 @@ def measure(
     clips: Sequence[Footage],
     mesh: ReferenceMesh,
     settings: AudioAdapterSettings,
-    strange: bool,
+    number: int,
 ) -> dict[str, Array]:
     """Curves (n, 52) that a model tells of clips, and mouth points (n, P, 2) of what the shipped nets make of
     them and of the first frame of each clip.
 
     Args:
-        strange: each clip is spoken as a random stranger would, for curves that are not always the same.
+        number: of the round, which draws the clips. In round 0 random strangers speak them, for the shipped
+            net alone would say nothing of other ways to speak.
 
     Raises:
         UserError: no clip begins with a face with open eyes.
     """
-    rng = np.random.default_rng(settings.seed)
+    rng = np.random.default_rng((settings.seed, number))
     animator = Animator.from_pretrained(device="cpu")  # where the model is between its trainings
     animator.speech.net = model.net
     curves: list[Tensor] = []
@@ -258,7 +269,7 @@ def measure(
         left = settings.measured - sum(map(len, points))
         if left <= 0 or not known.points[index][0].isfinite().all():
             continue
-        if strange:
+        if number == 0:
             model.net.style = stranger(rng)
         clip, frames = clips[index], min(left, len(known.points[index]))
         with torch.no_grad():

@@ -23,7 +23,7 @@ LIPS = IBUG[48:]  # outer and inner rim
 POINTS = (*LIPS, CHIN)
 EYE_CORNERS = (33, 263)  # the outer ones
 OPEN = 0.7  # of an eye's median opening; in a blink the lips of the mesh slide too, by 2 % of EYE_CORNERS
-RIDGE = 1e-4  # of the map from curves to what the mesh misses
+RIDGE = 1e-3  # of the map from curves to what the mesh misses
 
 
 def seen_in(frames: Iterable[NDArray[np.uint8]], name: str) -> Array:
@@ -67,6 +67,8 @@ class PersonMouth(nn.Module):
     rims: Tensor
     pull: Tensor
     missed: Tensor
+    squares: Tensor
+    products: Tensor
 
     def __init__(self, mesh: ReferenceMesh) -> None:
         super().__init__()
@@ -80,16 +82,22 @@ class PersonMouth(nn.Module):
         self.register_buffer("rims", torch.from_numpy(mesh.basis.displacement[:, rims, 1].copy()))
         share = MOUTH.upper_share
         self.register_buffer("pull", torch.from_numpy((1 - share) * lower[points] - share * upper[points]))
-        self.register_buffer("missed", torch.zeros(len(mesh.rest) + 1, 2 * len(points)))
+        known = len(mesh.rest) + 1  # curves and a constant
+        self.register_buffer("missed", torch.zeros(known, 2 * len(points)))
+        self.register_buffer("squares", torch.zeros(known, known))
+        self.register_buffer("products", torch.zeros(known, 2 * len(points)))
 
     def correct(self, curves: Tensor, points: Tensor) -> None:
         """Learn what the nets make of curves (n, 52) beyond what the mesh says: the points (n, P, 2) that are
-        seen in their frames; the rows with NaN do not count."""
+        seen in their frames, beside those of earlier calls; the rows with NaN do not count."""
+        self.missed.zero_()
         left = (points - self(curves)).flatten(1)
         seen = left.isfinite().all(1)
         known = F.pad(curves[seen], (0, 1), value=1.0)
-        ridge = RIDGE * seen.sum() * torch.eye(known.shape[1])
-        self.missed += torch.linalg.solve(known.T @ known + ridge, known.T @ left[seen])
+        self.squares += known.T @ known
+        self.products += known.T @ left[seen]
+        ridge = RIDGE * self.squares[-1, -1] * torch.eye(len(self.squares))
+        self.missed += torch.linalg.solve(self.squares + ridge, self.products)
 
     def forward(self, curves: Tensor) -> Tensor:
         """Points (..., P, 2) in face units of curves (..., 52)."""
