@@ -3,10 +3,11 @@
 The face mesh of the footage says where the mouth was, frame by frame. The speech net of `mini` gets low-rank
 changes and a `Style`, and both are trained until the landmarks of its curves, as the driven reference places
 them (`avatar.drivers.mesh.ReferenceMesh`), lie where the person's were. The loss is that error itself: the
-mean distance of mouth and chin landmarks in distances between the eyes' outer corners.
+mean distance of mouth and chin landmarks in distances between the eyes' outer corners. Where the nets put the
+mouth beside the mesh is measured in rounds, each with what is learnt by then.
 
-Out: OUT/adapter.safetensors for `avatar drive --adapter OUT`; what was read of the clips stays in
-OUT/signals.
+Out: OUT/adapter.safetensors for `avatar drive --adapter OUT`; what was read of the clips and measured is kept
+in OUT/signals, and the rounds before the last are runs in OUT/round-N.
 Shape legend: B pieces, T frames at 25 fps, n rows at 50 Hz, P landmarks, 52 curves.
 """
 

@@ -205,6 +205,23 @@ def test_a_wide_mouth_is_learnt(data: Path, features: torch.Tensor) -> None:
     assert means[1] > 1.2 * means[0]
 
 
+@pytest.mark.slow
+def test_later_rounds_go_on_with_smaller_steps(data: Path) -> None:
+    out = data / "two"
+    out.mkdir()
+    (out / "signals").symlink_to(data / "run/signals")
+    losses = recipe.main(words(data, f"out={out}", "rounds=2", "steps=8"))
+    first, second = (
+        [json.loads(row)["loss"] for row in (folder / "log.jsonl").read_text().splitlines()]
+        for folder in (out / "round-0", out)
+    )
+    assert len(first) == 8 and second == pytest.approx(losses, abs=1e-5) and len(losses) == 8 // 2
+    assert np.mean(second[:3]) < 0.9 * np.mean(first[:3])  # the same pieces
+    settings = read_settings(recipe.AudioAdapterSettings, recipe.__file__, words(data, "rounds=2"))
+    rates = [recipe.settings_of(settings, number).learning_rate for number in range(2)]
+    assert rates == [settings.learning_rate, settings.learning_rate / 4]
+
+
 def test_pieces_belong_to_the_step(data: Path, mesh: ReferenceMesh) -> None:
     settings = read_settings(recipe.AudioAdapterSettings, recipe.__file__, words(data))
     known = recipe.Speaker([torch.randn(160, 1, 384), torch.randn(260, 1, 384)], [torch.randn(50, 21, 2)] * 2)
