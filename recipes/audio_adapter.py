@@ -3,24 +3,25 @@
 The face mesh of the footage says where the mouth was, frame by frame. The speech net of `mini` gets low-rank
 changes and a `Style`, and both are trained until the landmarks of its curves, as the driven reference places
 them (`avatar.drivers.mesh.ReferenceMesh`), lie where the person's were. The loss is that error itself: the
-mean distance of mouth and chin landmarks in distances between the eyes' outer corners.
+mean distance of mouth and chin landmarks in distances between the eyes' outer corners. Where the nets put the
+mouth beside the mesh is measured in rounds, each with what is learnt by then.
 
-Out: OUT/adapter.safetensors for `avatar drive --adapter OUT`; what was read of the clips stays in
-OUT/signals.
+Out: OUT/adapter.safetensors for `avatar drive --adapter OUT`; what was read of the clips and measured is kept
+in OUT/signals, and the rounds before the last are runs in OUT/round-N.
 Shape legend: B pieces, T frames at 25 fps, n rows at 50 Hz, P landmarks, 52 curves.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt
 from safetensors.torch import load_file
@@ -29,17 +30,14 @@ from torch import Tensor, nn
 from avatar.adapters.adapter_file import FILE, Adapter, digest
 from avatar.animator import Animator
 from avatar.backbone.checkpoint import load
-from avatar.drivers.curves import INDEX
 from avatar.drivers.curves import MOUTH as MOUTH_CURVES
-from avatar.drivers.expression import follow
-from avatar.drivers.expression_net import facing
-from avatar.drivers.face import choose_face, extract, find_faces, head_crop
-from avatar.drivers.mesh import CHIN, IBUG, MOUTH, FaceBasis, ReferenceMesh
+from avatar.drivers.mesh import FaceBasis, ReferenceMesh
 from avatar.drivers.speech import WEIGHTS, SpeechConfig, SpeechToCurves, Style
 from avatar.drivers.whisper import WhisperFeatures
 from avatar.errors import UserError
 from avatar.media import read_audio, read_video
 from avatar.recipes.lora import add_lora, lora_tensors
+from avatar.recipes.person_mouth import EYE_CORNERS, PersonMouth, own_points, seen_in, turned
 from avatar.recipes.prepared import Footage, read_index
 from avatar.recipes.settings import Settings, read_settings, run
 from avatar.recipes.shards import write
@@ -51,15 +49,10 @@ log = logging.getLogger(__name__)
 
 Array = NDArray[np.float32]
 
-LIPS = IBUG[48:]  # outer and inner rim
-POINTS = (*LIPS, CHIN)
-EYE_CORNERS = (33, 263)  # the outer ones
 QUIET = 0.1  # share of the frames, those in which the net hears least, that show the mouth at rest
-RIDGE = 1e-4  # of the map from curves to what the mesh misses
-CUT = 25  # frames, of the stretches in which the curves of a measurement are larger or smaller alike
 ROWS = 2  # of features, for one frame
 SUBSAMPLES = 8  # moments of a frame, as `avatar.drivers.speech.resample` looks at it
-CROP = 256  # px, of the picture that the nets are shown
+OTHERS = (0.3, 0.05)  # deviation of what a stranger's curves add to themselves and to each other
 LAYERS = ["enter", "out", "leave"]  # peft knows no dilated convolutions
 
 
@@ -68,6 +61,7 @@ class AudioAdapterSettings(Settings):
 
     piece: PositiveInt
     measured: NonNegativeInt
+    rounds: PositiveInt
     rank: PositiveInt
     alpha: float
     whisper: str
@@ -103,52 +97,6 @@ class PersonalSpeech(nn.Module):
         return sum(share[i] * rows[:, i : rows.shape[1] - ROWS + i : ROWS] for i in range(ROWS + 1))  # type: ignore[return-value]
 
 
-class MouthModel(nn.Module):
-    """Where mouth and chin of a person are under any curves, with gradients: see `ReferenceMesh.act`."""
-
-    rest: Tensor
-    own: Tensor
-    moves: Tensor
-    gap: Tensor
-    own_rims: Tensor
-    rims: Tensor
-    pull: Tensor
-    missed: Tensor
-
-    def __init__(self, mesh: ReferenceMesh) -> None:
-        super().__init__()
-        upper, lower = next(pulls for slit, pulls in mesh.slits if slit is MOUTH)
-        points, rims = list(POINTS), [*MOUTH.upper, *MOUTH.lower]
-        self.register_buffer("rest", torch.from_numpy(mesh.rest))
-        self.register_buffer("own", torch.from_numpy(mesh.own[points, :2]))
-        self.register_buffer("moves", torch.from_numpy(mesh.basis.displacement[:, points, :2].copy()))
-        self.register_buffer("gap", torch.from_numpy(mesh.mouth_change))
-        self.register_buffer("own_rims", torch.from_numpy(mesh.own[rims, 1].copy()))
-        self.register_buffer("rims", torch.from_numpy(mesh.basis.displacement[:, rims, 1].copy()))
-        share = MOUTH.upper_share
-        self.register_buffer("pull", torch.from_numpy((1 - share) * lower[points] - share * upper[points]))
-        self.register_buffer("missed", torch.zeros(len(mesh.rest) + 1, 2 * len(points)))
-
-    def correct(self, curves: Tensor, points: Tensor) -> None:
-        """Learn what the nets make of curves (n, 52) beyond what the mesh says: the points (n, P, 2) that are
-        seen in their frames; the rows with NaN do not count."""
-        left = (points - self(curves)).flatten(1)
-        seen = left.isfinite().all(1)
-        known = F.pad(curves[seen], (0, 1), value=1.0)
-        ridge = RIDGE * seen.sum() * torch.eye(known.shape[1])
-        self.missed += torch.linalg.solve(known.T @ known + ridge, known.T @ left[seen])
-
-    def forward(self, curves: Tensor) -> Tensor:
-        """Points (..., P, 2) in face units of curves (..., 52)."""
-        change = curves - self.rest
-        moved = self.own + torch.einsum("...k,kpd->...pd", change, self.moves)
-        top, bottom = (self.own_rims + change @ self.rims).chunk(2, -1)
-        missing = (curves @ self.gap).clamp(min=0) - (bottom - top)
-        shift = missing @ self.pull.T
-        placed = torch.stack([moved[..., 0], moved[..., 1] + shift], -1)
-        return placed + (F.pad(curves, (0, 1), value=1.0) @ self.missed).view_as(placed)  # type: ignore[operator]
-
-
 def read_signals(clip: Footage, whisper: WhisperFeatures, folder: Path) -> dict[str, Tensor]:
     """Landmarks (T, 478, 3) in px, NaN where no face is seen, and features (n, layers, dim) of a clip; read
     from it once and kept in a folder."""
@@ -159,26 +107,6 @@ def read_signals(clip: Footage, whisper: WhisperFeatures, folder: Path) -> dict[
         write({"landmarks": seen_in(read_video(clip.video), str(clip.video)), "features": features}, path)
         log.info("read %s", clip.video)
     return load_file(path)
-
-
-def seen_in(frames: Iterable[NDArray[np.uint8]], name: str) -> Array:
-    """Landmarks (T, 478, 3) in px of the largest face of a film, NaN where it is not seen."""
-    found = follow(frames, "largest", name)
-    return np.stack([np.full((478, 3), np.nan, np.float32) if p is None else p for p in found])
-
-
-def turned(landmarks: Array, basis: FaceBasis) -> Array:
-    """`facing` of landmarks (T, 478, 3) in px; frames with NaN stay so."""
-    seen = np.isfinite(landmarks).all((1, 2))
-    ahead = np.full_like(landmarks, np.nan)
-    ahead[seen] = facing(landmarks[seen], basis)
-    return ahead
-
-
-def own_points(landmarks: Array, mesh: ReferenceMesh) -> Tensor:
-    """Mouth points (T, P, 2) as a mesh that faces the viewer has them, of landmarks (T, 478, 3) in px."""
-    own = (turned(landmarks, mesh.basis) - mesh.centre) @ mesh.turn / mesh.height
-    return torch.from_numpy(own[:, list(POINTS), :2].astype(np.float32))
 
 
 @dataclass
@@ -232,30 +160,7 @@ def speaker(signals: Sequence[dict[str, Tensor]], mesh: ReferenceMesh, context: 
     return Speaker(features, points)
 
 
-def play(curves: Array, rng: np.random.Generator) -> Array:
-    """Curves (T, 52) of a mean speaker as other people would make them, a new person every second."""
-    own = curves.copy()
-    for start in range(0, len(own), CUT):
-        gains, more = np.exp(rng.normal(0, 0.3, len(MOUTH_CURVES))), rng.exponential(0.05, len(MOUTH_CURVES))
-        part = own[start : start + CUT, list(MOUTH_CURVES)]
-        speaking = part.max(1, keepdims=True)
-        own[start : start + CUT, list(MOUTH_CURVES)] = part * gains + more * speaking
-    jaw, close = INDEX["jawOpen"], INDEX["mouthClose"]
-    own[:, close] = np.minimum(own[:, close], own[:, jaw])
-    return own.clip(0, 1).astype(np.float32)
-
-
-def response(picture: NDArray[np.uint8], curves: Array, mesh: ReferenceMesh) -> Tensor:
-    """Mouth points (T, P, 2), in the face units of a mesh, of what the shipped nets make of a picture (H, W,
-    3) of the person under curves (T, 52); NaN where no face is seen."""
-    size = (picture.shape[1], picture.shape[0])
-    crop = head_crop(choose_face(find_faces(picture), "largest", size), size)
-    still = np.zeros((len(curves), 6), np.float32)
-    made = Animator.from_pretrained().render(extract(picture, crop, CROP), curves, still)
-    return own_points(seen_in(made, "made"), mesh)
-
-
-def mouth_error(model: nn.Module, mouth: MouthModel, eyes: float, batch: Batch) -> Tensor:
+def mouth_error(model: nn.Module, mouth: PersonMouth, eyes: float, batch: Batch) -> Tensor:
     """Mean distance of the landmarks of a batch, in distances between the eyes; frames without a face do not
     count."""
     with torch.autocast(batch["points"].device.type, enabled=False):  # half precision moves lips by a pixel
@@ -270,7 +175,6 @@ def main(words: list[str]) -> list[float]:
     """Train with the settings of audio_adapter.yaml changed by `words`; returns the losses."""
     settings = read_settings(AudioAdapterSettings, __file__, words)
     torch.set_num_threads(settings.threads)
-    torch.manual_seed(settings.seed)
     clips = [clip for clip in read_index(settings.data) if clip.sound is not None]
     groups = {s: [c for c in clips if c.split == s] for s in ("train", "validation")}
     if not groups["train"]:
@@ -280,14 +184,11 @@ def main(words: list[str]) -> list[float]:
     folder = settings.out / "signals"
     read = {split: [read_signals(clip, whisper, folder) for clip in own] for split, own in groups.items()}
     mesh = rest_mesh(read["train"], net, FaceBasis.load())
-    mouth = MouthModel(mesh)
+    mouth = PersonMouth(mesh)
     eyes = float(np.linalg.norm(mesh.own[EYE_CORNERS[0], :2] - mesh.own[EYE_CORNERS[1], :2]))
     context = net.context
     sets = {split: speaker(own, mesh, context) for split, own in read.items()}
     config = PersonalConfig(speech=net.config, rank=settings.rank, alpha=settings.alpha)
-    model = PersonalSpeech(config, net)
-    if settings.measured:
-        measure(model, mouth, sets["train"], groups["train"], mesh, settings)
     batch = pieces(sets["train"], settings, context, [clip.weight for clip in groups["train"]])
 
     def loss(trained: nn.Module, given: Batch, _: torch.Generator) -> Losses:
@@ -306,11 +207,34 @@ def main(words: list[str]) -> list[float]:
     def show(trained: nn.Module, place: Path) -> dict[str, float]:
         return drive_clips(begin[: settings.shown], adapter(trained, settings), place)  # type: ignore[arg-type]
 
-    losses = train(model, batch, loss, settings, probe if groups["validation"] else None, show)
-    trained = PersonalSpeech(config)
-    trained.load_state_dict(load_file(settings.out / "model.safetensors"))
+    look = probe if groups["validation"] else None
+    torch.manual_seed(settings.seed)
+    model, trained = PersonalSpeech(config, load(SpeechToCurves, WEIGHTS)), PersonalSpeech(config, net)
+    for number in range(settings.rounds):
+        if settings.measured:
+            path = folder / f"response-{number}.safetensors"
+            if not path.exists():
+                write(measure(trained, sets["train"], groups["train"], mesh, settings, number), path)
+            found = load_file(path)
+            mouth.correct(found["curves"], found["points"])
+        own = settings_of(settings, number)
+        losses = train(model, batch, loss, own, look, show if own.out == settings.out else None)
+        trained = PersonalSpeech(config)
+        trained.load_state_dict(load_file(own.out / "model.safetensors"))
+        model.load_state_dict(trained.state_dict())
     adapter(trained, settings).save(settings.out / FILE)
     return losses
+
+
+def settings_of(settings: AudioAdapterSettings, number: int) -> AudioAdapterSettings:
+    """Settings of a round. After the first the weights stay near those that were measured, or they would find
+    curves of which the measurement says nothing and the mouth model errs."""
+    changed: dict[str, Any] = {}
+    if number < settings.rounds - 1:
+        changed["out"] = settings.out / f"round-{number}"
+    if number > 0:
+        changed |= {"steps": settings.steps // 2, "learning_rate": settings.learning_rate / 4}
+    return settings.model_copy(update=changed)
 
 
 def adapter(trained: PersonalSpeech, settings: AudioAdapterSettings) -> Adapter:
@@ -321,25 +245,51 @@ def adapter(trained: PersonalSpeech, settings: AudioAdapterSettings) -> Adapter:
 
 def measure(
     model: PersonalSpeech,
-    mouth: MouthModel,
     known: Speaker,
     clips: Sequence[Footage],
     mesh: ReferenceMesh,
     settings: AudioAdapterSettings,
-) -> None:
-    """Correct a mouth model by what the nets make of the person; kept in OUT/signals."""
-    path = settings.out / "signals/response.safetensors"
-    if not path.exists():
-        nearest = [(points - mouth.own).norm(dim=-1).mean(1).nan_to_num(nan=9.0) for points in known.points]  # type: ignore[operator]
-        clip = int(np.argmin([away.min() for away in nearest]))
-        picture = next(islice(read_video(clips[clip].video), int(nearest[clip].argmin()), None))
-        whole = [known.piece(i, 0, len(p), model.net.context) for i, p in enumerate(known.points)]
+    number: int,
+) -> dict[str, Array]:
+    """Curves (n, 52) that a model tells of clips, and mouth points (n, P, 2) of what the shipped nets make of
+    them and of the first frame of each clip.
+
+    Args:
+        number: of the round, which draws the clips. In round 0 random strangers speak them, for the shipped
+            net alone would say nothing of other ways to speak.
+
+    Raises:
+        UserError: no clip begins with a face with open eyes.
+    """
+    rng = np.random.default_rng((settings.seed, number))
+    animator = Animator.from_pretrained(device="cpu")  # where the model is between its trainings
+    animator.speech.net = model.net
+    curves: list[Tensor] = []
+    points: list[Tensor] = []
+    for index in rng.permutation(len(clips)):
+        left = settings.measured - sum(map(len, points))
+        if left <= 0 or not known.points[index][0].isfinite().all():
+            continue
+        if number == 0:
+            model.net.style = stranger(rng)
+        clip, frames = clips[index], min(left, len(known.points[index]))
         with torch.no_grad():
-            curves = torch.cat([model(one["features"])[0] for one in whole])[: settings.measured]
-        played = play(curves.numpy(), np.random.default_rng(settings.seed))
-        write({"curves": played, "points": response(picture, played, mesh).numpy()}, path)
-    found = load_file(path)
-    mouth.correct(found["curves"], found["points"])
+            curves.append(model(known.piece(index, 0, frames, model.net.context)["features"])[0])
+        assert clip.sound is not None
+        made = animator.stream(clip.video, clip.sound, ref_time=0)  # as they are used
+        points.append(own_points(seen_in(islice(made, frames), "made"), mesh))
+    if not points:
+        raise UserError(f"data={settings.data}: no clip of the split train begins with a face with open eyes")
+    return {"curves": torch.cat(curves).numpy(), "points": torch.cat(points).numpy()}
+
+
+def stranger(rng: np.random.Generator) -> Style:
+    """The style of a random person."""
+    style, count = Style(), len(MOUTH_CURVES)
+    own, others = OTHERS
+    weight = own * np.diag(rng.normal(size=count)) + others * rng.normal(size=(count, count))
+    style.weight.data = torch.from_numpy(weight.astype(np.float32))
+    return style
 
 
 def pieces(

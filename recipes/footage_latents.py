@@ -40,8 +40,8 @@ from avatar.errors import UserError
 from avatar.media import read_audio, read_video
 from avatar.model import GROUP, group
 from avatar.presets import PRESETS
-from avatar.recipes.audio_adapter import seen_in
 from avatar.recipes.latents import FPS, encode_clip, encode_pose, hear, hear_nothing
+from avatar.recipes.person_mouth import seen_in
 from avatar.recipes.prepared import Footage, read_index
 from avatar.recipes.records import write_text
 from avatar.recipes.shards import write

@@ -8,6 +8,7 @@ Without --data the footage is of a made-up person (avatar.recipes.footage). Ever
 from its first frame and its sound, with the weights as they are shipped and with the adapter. MediaPipe's
 face mesh is laid on every frame, turned to face the viewer (avatar.drivers.expression_net), and compared with
 the clip's own: mean distance of the mouth's 20 iBUG landmarks, in distances between the eyes' outer corners.
+Frames in which either face blinks are left out, for then the mesh's lips slide and nobody says when to blink.
 OUT/figures.json holds the numbers.
 """
 
@@ -17,7 +18,7 @@ import json
 import resource
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import typer
@@ -27,39 +28,55 @@ from avatar.animator import Animator
 from avatar.drivers.mesh import FaceBasis
 from avatar.media import read_video
 from avatar.recipes import audio_adapter, footage
-from avatar.recipes.audio_adapter import EYE_CORNERS, LIPS, seen_in, turned
+from avatar.recipes.person_mouth import EYE_CORNERS, LIPS, awake, seen_in, turned
 from avatar.recipes.prepared import Footage, read_index
 
 Array = NDArray[np.float32]
 
 
-def mouths(frames: Iterable[NDArray[np.uint8]], basis: FaceBasis, name: str) -> Array:
-    """Mouth landmarks (T, 20, 2) of a head that faces the viewer, in distances between the eyes; NaN where no
-    face is found."""
-    points = turned(seen_in(frames, name), basis)[..., :2]
+class Mouths(NamedTuple):
+    """Mouth landmarks (T, 20, 2) of a head that faces the viewer, in distances between the eyes, NaN where no
+    face is found; and in which frames (T,) its eyes are open."""
+
+    points: Array
+    awake: NDArray[np.bool_]
+
+
+class Errors(NamedTuple):
+    """Mean distances of a clip's mouths from the true ones: `awake` of the frames in which both faces have
+    open eyes, `every` of all, `still` of a mouth that stays as it is in the first frame."""
+
+    awake: float
+    every: float
+    still: float
+
+
+def mouths(frames: Iterable[NDArray[np.uint8]], basis: FaceBasis, name: str) -> Mouths:
+    """The mouths of a film."""
+    ahead = turned(seen_in(frames, name), basis)
+    points = ahead[..., :2]
     eyes = np.linalg.norm(points[:, EYE_CORNERS[0]] - points[:, EYE_CORNERS[1]], axis=-1)
-    return points[:, list(LIPS)] / np.nanmedian(eyes)
+    return Mouths(points[:, list(LIPS)] / np.nanmedian(eyes), awake(ahead))
 
 
-def landmark_error(made: Array, true: Array) -> tuple[float, float]:
-    """Mean distance of mouths (T, 20, 2) to the true ones, and of the frame that moves least: a mouth that
-    stays as it is in the first frame."""
-    count = min(len(made), len(true))
-    away = np.linalg.norm(made[:count] - true[:count], axis=-1)
-    still = np.linalg.norm(true[:1] - true[:count], axis=-1)
-    return float(np.nanmean(away)), float(np.nanmean(still))
+def landmark_errors(made: Mouths, true: Mouths) -> Errors:
+    """How far mouths are from the true ones."""
+    count = min(len(made.points), len(true.points))
+    there = true.points[:count]
+    open_eyed = made.awake[:count] & true.awake[:count]
+    away, still = (np.linalg.norm(p - there, axis=-1) for p in (made.points[:count], there[:1]))
+    return Errors(*(float(np.nanmean(e)) for e in (away[open_eyed], away, still[open_eyed])))
 
 
 def judge(
-    clips: list[Footage], adapters: list[tuple[Path, float]], basis: FaceBasis
-) -> list[tuple[float, float]]:
-    """`landmark_error` of each clip, made from its first frame and its sound."""
+    clips: list[Footage], true: list[Mouths], adapters: list[tuple[Path, float]], basis: FaceBasis
+) -> list[Errors]:
+    """Errors of each clip, made from its first frame and its sound; `true` are its own mouths."""
     animator = Animator.from_pretrained(adapters=adapters)
     errors = []
-    for clip in clips:
-        true = mouths(read_video(clip.video), basis, str(clip.video))
+    for clip, there in zip(clips, true, strict=True):
         made = animator.stream(clip.video, clip.sound, ref_time=0)  # else the clip itself would be dubbed
-        errors.append(landmark_error(mouths(made, basis, "made"), true))
+        errors.append(landmark_errors(mouths(made, basis, "made"), there))
     return errors
 
 
@@ -76,16 +93,17 @@ def run(data: Path, out: Path, words: list[str]) -> dict[str, float]:
     spent = cpu_seconds() - began
     clips = [clip for clip in read_index(data) if clip.split == "validation" and clip.sound]
     basis = FaceBasis.load()
-    before, after = (judge(clips, adapters, basis) for adapters in ([], [(out, 1.0)]))
-    means = {
-        "still": float(np.mean([still for _, still in before])),
-        "before": float(np.mean([error for error, _ in before])),
-        "after": float(np.mean([error for error, _ in after])),
-    }
+    true = [mouths(read_video(clip.video), basis, str(clip.video)) for clip in clips]
+    before, after = (judge(clips, true, adapters, basis) for adapters in ([], [(out, 1.0)]))
+    first, last = (Errors(*np.mean(found, 0).tolist()) for found in (before, after))
     size = (out / audio_adapter.FILE).stat().st_size / 1e6
-    figures = means | {
-        "after / before": means["after"] / means["before"],
-        "worst sentence": max(a / b for (a, _), (b, _) in zip(after, before, strict=True)),
+    figures = {
+        "still": first.still,
+        "before": first.awake,
+        "after": last.awake,
+        "after / before": last.awake / first.awake,
+        "of all frames": last.every / first.every,
+        "worst sentence": max(a.awake / b.awake for a, b in zip(after, before, strict=True)),
         "sentences": len(clips),
         "CPU minutes": spent / 60,
         "adapter, MB": size,
