@@ -9,8 +9,8 @@ import ctypes
 import logging
 import multiprocessing
 import os
-import sys
 import pickle
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor

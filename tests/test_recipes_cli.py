@@ -1,5 +1,6 @@
 """`avatar recipes` and `avatar finetune`: the list, copies that run, and what is refused."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,8 @@ def test_every_recipe_is_listed_with_its_purpose_and_its_program() -> None:
     for recipe in found.values():
         assert recipe.program.exists(), recipe
         assert len(recipe.purpose) > 20 and not recipe.purpose.startswith("#"), recipe
+        header = recipe.settings.read_text("utf8").partition("\nout:")[0]
+        assert "# Data:" in header and "# Measured" in header and re.search(r"\d (s|minutes) of proc", header)
     pairs = [path for path in FOLDER.glob("*.py") if path.with_suffix(".yaml").exists()]
     programs = {path.stem for path in pairs if "def main(words: list[str])" in path.read_text()}
     assert programs and programs <= {recipe.program.stem for recipe in found.values()}
