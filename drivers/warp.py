@@ -41,6 +41,7 @@ Array = NDArray[np.float32]
 RINGS = ((1.1, 1.0, 0.9), (1.25, 1.0, 0.6), (1.45, 0.9, 0.3), (1.7, 0.55, 0.1), (2.0, 0.2, 0.0))
 RIM = 468  # number of the first point of the face's rim, after the landmarks
 RING_DEPTH = 0.35  # face units, how far behind the face oval the rings lie
+DRAWN_OUT = 1.5  # of a ring's distance from the rim: about so far it may leave its place there in turns
 HOLD = 0.6  # how far what lies around a side that the photo hides keeps to its rim, and not to its depth
 SOFT_REACH = 0.12  # in ring sizes, how far the jaw's own motion reaches into the neck
 BORDER_STEPS = 8  # fixed points on each side of the picture
@@ -144,6 +145,8 @@ class DrivenReference:
         grown = [middle + scale * (self.rim - middle) for scale, _, _ in RINGS]
         self.pushed = self.behind * (np.concatenate(grown) - self.rings_at)
         self.rings_at += self.pushed
+        away = self.rings_at - np.tile(self.rim, (len(RINGS), 1))
+        self.room = DRAWN_OUT * np.linalg.norm(away, axis=1)[:, None]
         # A ring that leaves the picture must not move the border.
         room = np.minimum(self.rings_at, size - self.rings_at).min(1) / (0.12 * size)
         self.follow *= np.clip(room, 0, 1)
@@ -185,10 +188,10 @@ class DrivenReference:
         oval = list(FACE_OVAL)
         jaw = np.tile((points - rigid)[:, oval], (1, len(RINGS), 1)) * self.soft[:, None]
         turned = mesh.place(np.broadcast_to(self.rings, (frames, *self.rings.shape)), head)[..., :2]
-        way = self.far_side.rim(rigid[:, :468], head) - self.rim
-        moved = turned + self.pushed - self.rings_at
-        moved += HOLD * self.behind * (np.tile(way, (1, len(RINGS), 1)) - moved)
-        rings = self.rings_at + moved * self.follow[:, None] + jaw
+        way = np.tile(self.far_side.rim(rigid[:, :468], head) - self.rim, (1, len(RINGS), 1))
+        beside = (turned + self.pushed - self.rings_at - way) * (1 - HOLD * self.behind)
+        beside /= (1 + (np.linalg.norm(beside, axis=-1, keepdims=True) / self.room) ** 4) ** 0.25
+        rings = self.rings_at + (way + beside) * self.follow[:, None] + jaw
         own, rim = points[:, :468], self.far_side.rim(points[:, :468], head)
         border = np.broadcast_to(self.border, (frames, *self.border.shape))
         target = np.concatenate([own, rim, rings, border], 1).astype(np.float32)

@@ -79,3 +79,16 @@ def test_a_head_that_turns_away_hides_its_far_cheek_behind_the_near_one(side: in
         x, y = there[point, :2].astype(int)
         found = np.array([x, y]) + 0.5 + flow[:, y, x]
         assert np.abs(found - driver.mesh.landmarks[point, :2]).max() < 3
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_hair_beside_a_face_that_turns_is_not_drawn_out(side: int) -> None:
+    """Rings that lie right behind the rim of the face drew it out five times."""
+    driver = reference(0)
+    _, flow = drawn(driver, 30 * side)
+    there = driver.mesh.place(driver.mesh.own[None], turned(30 * side))[0][list(FACE_OVAL), :2]
+    left, top = there.min(0).astype(int)
+    right, low = there.max(0).astype(int)
+    beside = slice(0, left - 2) if side > 0 else slice(right + 2, SIDE)  # to where the head turns from
+    step = 1 + np.diff(flow[0, (top + low) // 2 - 30 : (top + low) // 2 + 20], axis=1)[:, beside]
+    assert step.min() > 0.3  # px of the photo in one of the frame
