@@ -2,7 +2,7 @@
 
 Colours of a piece go on beyond its rim, so that no rim is drawn with what was behind it in the photo. Where
 an arm lies before the torso the sheet is filled with the torso's colours; where it lies beside, the sheet
-ends. Behind the person the photo is filled from around. Pixels: (H, W) of the photo.
+ends, without a cleft. Behind the person the photo is filled from around. Pixels: (H, W) of the photo.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ Pixels = NDArray[np.uint8]
 HALO = 0.01  # of the long side, by how much the hole behind the person is larger than the matte
 TRACE = 0.02  # of the matte that still counts as person
 SOLID = 0.97  # of the matte from which a pixel has none of the background's colour
-KEPT, CAP = (
-    0.1,
-    0.13,
-)  # shoulder widths around a shoulder that stay on the trunk, and that the arm begins with
+KEPT = 0.14  # shoulder widths around a shoulder that stay on the trunk: the cap on which the arm turns
+# An upper arm begins in a circle of so many of its radii, whose middle is so many circle's radii beyond the
+# shoulder: where it meets the arm's sides, they are still on the cap.
+ROUND, BEYOND = 1.4, 0.65
+HEALED = 0.12  # shoulder widths, clefts in the trunk up to twice as wide are closed where an arm was
 LEGS = 2.0  # shoulder widths, length of thighs whose knees are not seen
 THIGH, NECK = 0.2, 0.13  # shoulder widths, half the width of what is certainly thigh or neck
 HEAD = 0.4  # face heights, the same of the head
@@ -80,15 +81,16 @@ def cut(photo: Pixels, matte: Array, body: Body) -> Cutout:
     arms = []
     for bones in chains:
         rooms = [_outside(centres, bone) for bone in bones]
-        shoulder, way = bones[0].start, bones[0].end - bones[0].start
-        from_joint = np.hypot(*(centres - shoulder).transpose(2, 0, 1))
-        beyond = ((centres - shoulder) @ way > 0) | (np.argmin(rooms, 0) > 0) | (from_joint < CAP * body.unit)
+        beyond = _past_shoulder(centres, bones[0]) | (np.argmin(rooms, 0) > 0)
         arm = _arm(photo, person, beyond, bones, rooms, trunk, FREE * body.unit)
         arms.append(_pieces(photo, matte, bones, rooms, arm, centres))
-        removed |= arm & (from_joint > KEPT * body.unit)
+        removed |= arm & (np.hypot(*(centres - bones[0].start).transpose(2, 0, 1)) > KEPT * body.unit)
     inside = (trunk <= 0) & person
+    rest = (person & (inside | ~removed)).astype(np.uint8)
+    inside |= _closed(rest, HEALED * body.unit) & removed
     gone = cv2.dilate(removed.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-    free = cv2.GaussianBlur((gone & (removed | (matte < SOLID))).astype(np.float32), (0, 0), 0.8)
+    free = (gone & (removed | (matte < SOLID)) & ~inside).astype(np.float32)
+    free = cv2.GaussianBlur(free, (0, 0), 0.8)
     covered = np.where(inside, np.maximum(matte, removed), matte * (1 - free))
     colours = fill(photo, (matte < SOLID) | gone)
     return Cutout(plate=plate, around=~hole[..., None], sheet=_layer(colours, covered), arms=tuple(arms))
@@ -181,6 +183,21 @@ def _cut_off(rest: Flags, arm: Flags, trunk: Flags) -> Flags:
     _, labels = cv2.connectedComponents(loose.astype(np.uint8))
     touched = np.unique(labels[(cv2.dilate(arm.astype(np.uint8), square) > 0) & loose])
     return loose & np.isin(labels, touched)
+
+
+def _past_shoulder(centres: NDArray, upper: Bone) -> Flags:
+    """Where an upper arm begins, round: no corner of it stands out when it turns, (H, W)."""
+    way = upper.end - upper.start
+    length = max(float(np.hypot(*way)), 1e-6)
+    radius = min(ROUND * upper.radius[0], length)
+    away, along = segment_distance(centres, upper.start + BEYOND * radius * way / length, upper.end)
+    return (away < radius) | (along > 0)
+
+
+def _closed(mask: Pixels, radius: float) -> Flags:
+    """A mask with all its clefts and holes closed that no disc of this radius, px, fits into."""
+    near = cv2.distanceTransform(1 - mask, cv2.DIST_L2, 5) <= radius
+    return cv2.distanceTransform(near.astype(np.uint8), cv2.DIST_L2, 5) > radius
 
 
 def _outside(centres: NDArray, bone: Bone) -> Array:

@@ -25,11 +25,12 @@ from avatar.errors import UserError
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
-VERSION = "5"  # of how a pose is found here; another one makes it anew
+VERSION = "6"  # of how a pose is found here; another one makes it anew
 SAME_FACE = 0.4  # face heights that a pose's nose may be from the face's
 GUESSED = 0.2  # shoulder widths between the two looks at a joint from which on it counts as guessed
 KNOT = 0.15  # shoulder widths, forearms nearer to each other than that cross
 REACH = 1.3  # shoulder widths from elbow to wrist at most
+SHOWN = 0.65  # of a forearm that leaves the photo; if it shows less, where the wrist is stays a guess
 WRONG_SIDE = 0.5  # shoulder widths further away a hand counts for the arm of the other side
 ARM = ("elbow", "wrist", *(f"hand_{name}" for name in HAND))  # from the shoulder on
 SIDES = {"left": "right", "right": "left"}
@@ -56,6 +57,7 @@ def _found(photo: Pixels, face: Array) -> PoseSignal:
     looks = [(points, scores), (turned[MIRRORED], sure[MIRRORED])]
     end_arms(looks, find_hands(photo))
     points, scores = agreed(*looks[0], *looks[1])
+    end_at_border(points, (width, photo.shape[0]))
     points[FACE], scores[FACE] = face[list(IBUG), :2], 1
     points[INDEX["nose"]], scores[INDEX["nose"]] = nose, 1
     size = (width, photo.shape[0])
@@ -94,6 +96,21 @@ def end_arms(looks: list[tuple[Array, Array]], hands: list[Hand]) -> None:
             keypoints[places] = hands[number].points
             keypoints[INDEX[f"{side}_wrist"]] = hands[number].points[0]
             scores[[*places, INDEX[f"{side}_wrist"]]] = 1
+
+
+def end_at_border(points: Array, size: tuple[int, int]) -> None:
+    """Let forearms that leave a photo of this (width, height) end right beyond its border; in place.
+
+    The detector guesses how much further they go. What the photo shows of one is drawn from the elbow to the
+    driver's wrist, and must not fall short of it.
+    """
+    for side in SIDES:
+        elbow, wrist = INDEX[f"{side}_elbow"], INDEX[f"{side}_wrist"]
+        start, way = points[elbow], points[wrist] - points[elbow]
+        room = np.where(way > 0, np.array(size) - start, -start) + np.sign(way)
+        share = float((room / np.where(way == 0, np.inf, way)).min(initial=1, where=way != 0))
+        if SHOWN < share < 1:
+            points[wrist] = start + share * way
 
 
 def agreed(points: Array, scores: Array, others: Array, sure: Array) -> tuple[Array, Array]:

@@ -147,6 +147,24 @@ def test_what_an_arm_holds_moves_with_it_however_far_it_reaches() -> None:
     assert stick and frame[y + 85, x, 0] < 30
 
 
+def test_a_shoulder_is_whole_under_an_arm_that_turns() -> None:
+    """Between the line of the shoulders and their outline."""
+    body, _ = stage(POINTS_AT)
+    assert (body.sheet[141:150, 230:256, 3] == 255).all()
+
+
+def test_a_forearm_that_leaves_the_side_of_a_trunk_leaves_no_cleft() -> None:
+    points = moved(POINTS_AT)
+    points[INDEX["left_elbow"]], points[INDEX["left_wrist"]] = (310, 250), (225, 250)
+    photo, matte = picture(points)
+    side = np.zeros_like(matte)
+    side[170:, 250:276] = matte[170:, 250:276] == 0  # broader than the joints of the hips say
+    photo[side > 0], matte[side > 0] = SHIRT, 1
+    body, _ = stage(points, photo_matte=(photo, matte))
+    frame = body(body.sheet, moved(points, left_elbow=(30, -100), left_wrist=(150, -150)), STILL)
+    assert np.abs(frame[225:275, 240:268].astype(int) - SHIRT).max() < 40
+
+
 def test_a_head_moves_as_one_over_a_still_background() -> None:
     body, photo = stage(POINTS_AT, "left_shoulder", "right_shoulder", "left_elbow", "right_elbow")
     shift = np.array([[1.0, 0, 25], [0, 1, 5]])

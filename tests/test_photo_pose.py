@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 
 from avatar.drivers.face import find_faces
 from avatar.drivers.hands import Hand
-from avatar.drivers.photo_pose import GUESSED, KNOT, MIRRORED, REACH, agreed, end_arms, photo_pose
+from avatar.drivers.photo_pose import (
+    GUESSED,
+    KNOT,
+    MIRRORED,
+    REACH,
+    SHOWN,
+    agreed,
+    end_arms,
+    end_at_border,
+    photo_pose,
+)
 from avatar.drivers.skeleton import FACE, INDEX, LEFT_HAND, POINTS, SEEN
 
 Array = NDArray[np.float32]
@@ -75,6 +85,15 @@ def test_arms_that_cross_stay_on_the_trunk() -> None:
         points[INDEX["right_wrist"]] = (230, 150 + far * KNOT * WIDTH)
         _, known = agreed(points, scores, points, scores)
         assert (known[[*ARM, INDEX["right_elbow"]]] < SEEN).all() == crossed
+
+
+def test_a_forearm_that_leaves_the_photo_ends_right_beyond_its_border() -> None:
+    """One of which less than SHOWN is in the photo keeps the guess."""
+    for length, end in ((0.9 * 100 / SHOWN, 401), (1.1 * 100 / SHOWN, 300 + 1.1 * 100 / SHOWN), (90, 390)):
+        points, _ = person()
+        points[INDEX["left_elbow"]], points[INDEX["left_wrist"]] = (300, 200), (300 + length, 200)
+        end_at_border(points, (400, 400))
+        np.testing.assert_allclose(points[INDEX["left_wrist"]], (end, 200), atol=1e-3)
 
 
 def looks_at(apart: float, away: float) -> tuple[list[tuple[Array, Array]], Hand, Array]:
