@@ -78,6 +78,7 @@ class Actor:
         sounds = [signal for signal in signals if isinstance(signal, AudioSignal | Recording)]
         sounds = [sound for sound in sounds if sound.strength.any()]  # at strength 0 it is as if not there
         self.voice = Voice(sounds, options.fps, frames) if sounds else None
+        self.renderer.driven.mesh.parted = 1 - self.voice.articulates if self.voice else 1.0
         landmarks = face.landmarks * (self.compositor.crop.side / crop.side)
         moving = [signal for signal in signals if isinstance(signal, PoseSignal) and signal.mask & MOVED]
         moving = [signal for signal in moving if signal.strength.any()]

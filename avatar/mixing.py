@@ -16,7 +16,16 @@ from avatar.drivers.added_motion import AddedMotion
 from avatar.drivers.expression import ExpressionReader, ExpressionSignal
 from avatar.drivers.head import HeadSignal
 from avatar.drivers.mesh import ReferenceMesh
-from avatar.drivers.mix import add_expressions, add_poses, mildly, mix_codes, opened, within_reach
+from avatar.drivers.mix import (
+    add_expressions,
+    add_poses,
+    mildly,
+    mix_codes,
+    on_reference,
+    opened,
+    shown_by,
+    within_reach,
+)
 from avatar.drivers.pose import PoseSignal
 from avatar.drivers.signal import Signal, step_strength
 from avatar.drivers.split import turned_only
@@ -105,17 +114,18 @@ class Mixer:
         felt = [signal for signal in signals if signal.strength.any()]  # at strength 0 it is as if not there
         for kind, own in groupby(sorted(felt, key=lambda signal: signal.KIND), lambda signal: signal.KIND):
             self.schedules[kind] = _schedule(list(own))
+        if any(isinstance(signal, ExpressionSignal | AddedMotion) for signal in felt):
+            self.own = ExpressionReader()(mesh.landmarks[None])[0]
+        shown = shown_by(mesh, self.own)
         for signal in felt:
             if isinstance(signal, ExpressionSignal):
-                self.expressions.append(fitted(signal, fps, frames, when_short))
+                self.expressions.append(on_reference(fitted(signal, fps, frames, when_short), shown))
             elif isinstance(signal, AddedMotion):
                 self.added.append(fitted(signal, fps, frames, when_short))
-                self.expressions.append(self.added[-1].expression)
+                self.expressions.append(self.added[-1].expression(shown))
             elif "head" in signal.mask:
                 smooth = fitted(signal.smoothed(*HEAD_STEADY), fps, frames, when_short)
                 self.heads.append(HeadSignal.of_pose(smooth, mesh.basis))
-        if any(signal.absolute for signal in self.expressions):
-            self.own = ExpressionReader()(mesh.landmarks[None])[0]
 
     @property
     def turns(self) -> list[HeadSignal]:

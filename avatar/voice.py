@@ -45,6 +45,10 @@ class Voice:
         sounds: at least one.
         fps, frames: of the video; after the last sound there is silence.
 
+    Attributes:
+        articulates: how far the lips are the voice's and not the photo's, in [0, 1]; in the whole video, as
+            lips that were parted by a smile may not jump when somebody begins or ends.
+
     Raises:
         UserError: sounds that differ in their mask or steps.
     """
@@ -54,6 +58,8 @@ class Voice:
         longest = max(sound.seconds for sound in sounds)
         self.silent = 0 if frame_count(longest, fps) >= frames else math.ceil(frames / fps * RATE)  # samples
         self.mask, self.steps = sounds[0].mask, sounds[0].steps
+        loudest = max(float(sound.strength.max()) for sound in sounds)
+        self.articulates = min(loudest, 1.0) * ("mouth" in self.mask)
         for name in ("mask", "steps"):
             if len({getattr(sound, name) for sound in sounds}) > 1:
                 raise UserError(f"the sounds of one face differ in their {name}, mix them first")

@@ -41,9 +41,12 @@ class AddedMotion(Signal):
     head: Array
     sway: Array
 
-    @property
-    def expression(self) -> ExpressionSignal:
-        """Its curves alone, relative to the reference."""
+    def expression(self, shown: Array) -> ExpressionSignal:
+        """Its curves alone, relative to the reference.
+
+        Args:
+            shown: what the reference shows already, (52,), for what counts with it.
+        """
         return ExpressionSignal(
             fps=self.fps, strength=self.strength, mask=self.mask, curves=self.curves, absolute=False
         )

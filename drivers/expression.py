@@ -2,7 +2,8 @@
 
 A video's expression is absolute: what the net of `avatar.drivers.expression_net` reads from the face mesh.
 What the reference itself shows is read by the same net and taken off before it is applied, so a smiling
-reference does not smile twice. A word's is what is added to the reference. Shapes: T frames, 52 curves.
+reference does not smile twice. A word says what a neutral face would show, and which of the reference's
+curves contradict it. Shapes: T frames, 52 curves.
 """
 
 from __future__ import annotations
@@ -48,17 +49,25 @@ CODE = ExpressionConfig().code
 READER = "3"  # what is read beside the net, for the cache: another number, another reading
 PHOTO_RATE = Fraction(25)  # frames a second of a signal of one frame, which mean nothing
 LONGEST_LOSS = 1.0  # s, beyond it a face that is out of sight is told of
-# Curves that each word adds at strength 1; left and right alike.
+# What a smile shows, taken off the photo by the words that contradict it; see `avatar.drivers.mix.towards`.
+NO_SMILE = {"mouthSmile": -0.85} | dict.fromkeys(
+    ("mouthDimple", "cheekSquint", "mouthUpperUp", "mouthLowerDown", "mouthStretch", "jawOpen"), -1.0
+)
+# Curves of a neutral face that says each word, at strength 1; left and right alike. They are the action units
+# of EMFACS (Friesen and Ekman 1983): happy 6 + 12, sad 1 + 15 + 17, angry 4 + 7 + 9 + 24, surprised 1 + 2 +
+# 5 + 26, disgusted 4 + 9 + 10 + 15, afraid 1 + 2 + 5 + 20 + 26.
 MOODS: dict[str, dict[str, float]] = {
     "happy": {"mouthSmile": 0.7, "cheekSquint": 0.5, "mouthDimple": 0.25, "eyeSquint": 0.15,
               "browOuterUp": 0.1},
-    "sad": {"mouthFrown": 0.6, "browInnerUp": 0.7, "mouthShrugLower": 0.25, "eyeLookDown": 0.15,
-            "eyeBlink": 0.1},
-    "angry": {"browDown": 0.8, "noseSneer": 0.35, "mouthPress": 0.3, "eyeSquint": 0.3, "mouthFrown": 0.25},
-    "surprised": {"browInnerUp": 0.8, "browOuterUp": 0.8, "eyeWide": 0.7},
-    "disgusted": {"noseSneer": 0.8, "mouthUpperUp": 0.35, "browDown": 0.35, "cheekSquint": 0.4,
-                  "mouthFrown": 0.3},
-    "afraid": {"browInnerUp": 0.9, "browOuterUp": 0.4, "eyeWide": 0.6, "mouthStretch": 0.4},
+    "sad": NO_SMILE | {"mouthFrown": 0.85, "browInnerUp": 0.95, "mouthShrugLower": 0.35, "eyeLookDown": 0.15,
+                       "eyeBlink": 0.15},
+    "angry": NO_SMILE | {"browDown": 1.0, "noseSneer": 0.35, "mouthPress": 0.4, "eyeSquint": 0.4,
+                         "mouthFrown": 0.35},
+    "surprised": NO_SMILE | {"browInnerUp": 1.0, "browOuterUp": 1.0, "eyeWide": 0.85, "jawOpen": 0.2},
+    "disgusted": NO_SMILE | {"noseSneer": 1.0, "mouthUpperUp": 0.6, "browDown": 0.4, "cheekSquint": 0.5,
+                             "eyeSquint": 0.3, "mouthFrown": 0.45},
+    "afraid": NO_SMILE | {"browInnerUp": 1.0, "browOuterUp": 0.3, "eyeWide": 0.85, "mouthStretch": 0.7,
+                          "mouthLowerDown": 0.2, "jawOpen": 0.08},
     "calm": {"eyeBlink": 0.12, "mouthSmile": 0.12},
 }  # fmt: skip
 
@@ -70,7 +79,8 @@ class ExpressionSignal(Signal):
     Attributes:
         curves: (T, 52), ARKit curves in the order of `avatar.drivers.curves.CURVES`.
         codes: (T, 48), as `avatar.drivers.expression_net` reads them off the face; 0 where there is none.
-        absolute: the curves say how the face is; otherwise, what is added to the reference's.
+        absolute: the curves say how the face is; otherwise how far they go from a neutral face, and under 0
+            what share of the reference's own is taken off, see `avatar.drivers.mix.towards`.
     """
 
     KIND: ClassVar[str] = "expression"

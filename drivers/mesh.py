@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from avatar.drivers.curves import CORNERS, CURVES
+from avatar.drivers.curves import CORNERS, CURVES, curve_indices
 
 Array = NDArray[np.float32]
 
@@ -172,6 +172,10 @@ class ReferenceMesh:
         basis: the mean face and its actions.
         landmarks: of the reference picture, (478, 3) in pixels.
         rest: curves (52,) of the expression that the reference shows; estimated when not known.
+
+    Attributes:
+        parted: how far lips that the reference parts, as in a smile, stay parted by themselves, in [0, 1]:
+            not while speech says when lips meet.
     """
 
     def __init__(self, basis: FaceBasis, landmarks: Array, rest: Array | None = None) -> None:
@@ -187,6 +191,7 @@ class ReferenceMesh:
         self.mouth_change[list(CORNERS)] = 0  # a smile parts no lips, and one less closes none
         self.slits = [(slit, slit.pulls(basis.neutral)) for slit in (MOUTH, LEFT_EYE, RIGHT_EYE)]
         self.rest = self._estimate_rest() if rest is None else rest.astype(np.float32)
+        self.parted = 0.0
 
     def _estimate_rest(self) -> Array:
         """Curves that undo an open mouth; all else the picture shows counts as the person's own rest."""
@@ -196,11 +201,21 @@ class ReferenceMesh:
         rest[jaw] = np.clip(opened / self.mouth_change[jaw, middle], 0, 1)
         return rest
 
+    def parting(self) -> Array:
+        """Curves (52,) that say how far the reference parts its lips: jaw and lips as in `rest`, of which the
+        lips' part is only in the picture."""
+        curves, lips = self.rest.copy(), list(curve_indices("mouthUpperUp", "mouthLowerDown"))
+        middle = len(UPPER_LIP) // 2
+        opened = MOUTH.gaps(self.own)[middle] - self.rest @ self.mouth_change[:, middle]
+        curves[lips] = max(float(opened), 0) / self.mouth_change[lips, middle].sum()
+        return curves
+
     def _opening(self, slit: Slit, curves: Array) -> Array:
-        """What the opening of a slit (T, n) must be: the mouth's follows the curves alone, whatever the
-        reference shows; an eye's is the reference's own, scaled as the curves say."""
+        """What the opening of a slit (T, n) must be: the mouth's follows the curves, and beside them what
+        stays parted; an eye's is the reference's own, scaled as the curves say."""
         if slit is MOUTH:
-            return np.maximum(curves @ self.mouth_change, 0)
+            own = slit.gaps(self.own) - self.rest @ self.mouth_change
+            return np.maximum(curves @ self.mouth_change + self.parted * own, 0)
         change = (curves - self.rest) @ eye_opening(slit, self.basis)
         return slit.gaps(self.own) * np.maximum(1 + change, 0)[:, None]
 

@@ -17,8 +17,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from avatar.drivers.curves import CORNERS, CURVES
-from avatar.drivers.expression import PART_CURVES, ExpressionSignal
+from avatar.drivers.curves import CORNERS, CURVES, curve_indices
+from avatar.drivers.expression import CHEEKS, PART_CURVES, ExpressionSignal
+from avatar.drivers.mesh import ReferenceMesh
 
 Array = NDArray[np.float32]
 
@@ -27,6 +28,8 @@ MOUTH = np.zeros(len(CURVES), np.float32)
 MOUTH[list(PART_CURVES["mouth"])] = 1
 MORE = 0.15
 LEAST_SMILE = 0.25  # of a smile, frown and the like of the photo, the most that is taken away beside speech
+ACTED = [*PART_CURVES["mouth"], *CHEEKS]  # what of a face's acting a single photo tells
+PARTED = list(curve_indices("jawOpen", "mouthUpperUp", "mouthLowerDown"))
 FACE_PARTS = ("mouth", "eyes", "cheeks")  # in the order of `avatar.drivers.mesh.part_masks`
 SHAPE = MOUTH.copy()  # of the mouth, which is the speech's alone
 SHAPE[list(BESIDE_SPEECH)] = 0
@@ -56,6 +59,33 @@ def add_expressions(
     added[:, list(CORNERS)] -= own * less
     idle = np.minimum(faded, 1) * (1 - own * MOUTH) * (curves - rest)
     return (curves - idle + (1 - own * SHAPE) * added).astype(np.float32)
+
+
+def shown_by(mesh: ReferenceMesh, reference: Array) -> Array:
+    """What a reference shows of mouth and cheeks, (52,), from what the net reads from it.
+
+    How its lips part is the mesh's: of a smile that shows teeth the net gives to the jaw what the lips do.
+    """
+    shown = np.zeros_like(reference)
+    shown[ACTED] = np.maximum(reference[ACTED], 0)
+    shown[PARTED] = mesh.parting()[PARTED]
+    return shown
+
+
+def towards(curves: Array, shown: Array) -> Array:
+    """What a word's or a prompt's curves (T, 52) add to a reference that shows some already, (52,).
+
+    A curve goes up to its value, which is counted from a neutral face: who smiles does not smile twice. Of
+    mouth and cheeks one under 0 is the share that is taken off what the reference shows.
+    """
+    more = np.where(curves > 0, np.maximum(curves - shown, 0), curves)
+    more[:, ACTED] *= np.where(curves[:, ACTED] < 0, shown[ACTED], 1)
+    return more.astype(np.float32)
+
+
+def on_reference(signal: ExpressionSignal, shown: Array) -> ExpressionSignal:
+    """A word's curves as what they add to a reference, see `towards`; an absolute signal as it is."""
+    return signal if signal.absolute else replace(signal, curves=towards(signal.curves, shown))
 
 
 def within_reach(curves: Array) -> Array:

@@ -28,6 +28,9 @@ from avatar.adapters.adapter_file import add_adapters
 from avatar.backbone import flow
 from avatar.backbone.checkpoint import load
 from avatar.drivers.added_motion import AddedMotion
+from avatar.drivers.curves import curve_indices
+from avatar.drivers.expression import NO_SMILE, ExpressionSignal
+from avatar.drivers.mix import on_reference
 from avatar.drivers.motion import smoothstep
 from avatar.drivers.prompt_net import (
     CONTEXT,
@@ -55,6 +58,8 @@ GUIDANCE: float = DriveOptions().prompt_guidance
 MOST_GUIDANCE = 5.0  # beyond it motion is no longer one that was ever seen
 SETTLE = 0.3  # s: motion begins in the pose of the reference
 LEAST, MOST = -0.5, 1.0  # of a curve that is added
+FROWN, SMILE = list(curve_indices("mouthFrown", "mouthStretch")), list(curve_indices(*NO_SMILE))
+FROWNS, SMILES = 0.2, 0.2  # corners drawn down so far are a frown; what is asked for with it so far stays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +75,14 @@ class PromptSignal(AddedMotion):
 
     prompt: str = ""
     negative: str = ""
+
+    def expression(self, shown: Array) -> ExpressionSignal:
+        """As words of an expression count, see `avatar.drivers.mix.towards`: a frown takes a smile off."""
+        curves = self.curves.copy()
+        down = curves[:, FROWN].max(1, keepdims=True)
+        smile = curves[:, SMILE]
+        curves[:, SMILE] = smile - np.clip(down / FROWNS, 0, 1) * np.clip(1 - smile / SMILES, 0, 1)
+        return on_reference(replace(super().expression(shown), curves=curves), shown)
 
     @classmethod
     def _read_facts(cls, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,9 @@ RING_DEPTH = 0.35  # face units, how far behind the face oval the rings lie
 DRAWN_OUT = 1.5  # of a ring's distance from the rim: about so far it may leave its place there in turns
 HOLD = 0.6  # how far what lies around a side that the photo hides keeps to its rim, and not to its depth
 SOFT_REACH = 0.12  # in ring sizes, how far the jaw's own motion reaches into the neck
+# Of the way to the next ring, the most that the jaw pushes one: a jaw that opens further goes in front of the
+# neck, whose skin and collar would else be squeezed into a light rim under the chin.
+PUSHED = 0.25
 BORDER_STEPS = 8  # fixed points on each side of the picture
 SURFACE, EYE, HOLE = 0, 1, 2  # parts of a drawn frame
 SHUT = (0.8, 2.0)  # px: a smaller gap between two rims is closed, up to a larger one it is narrowed
@@ -147,6 +150,8 @@ class DrivenReference:
         self.rings_at += self.pushed
         away = self.rings_at - np.tile(self.rim, (len(RINGS), 1))
         self.room = DRAWN_OUT * np.linalg.norm(away, axis=1)[:, None]
+        apart = np.roll(self.rings_at, -len(oval), 0)[: -len(oval)] - self.rings_at[: -len(oval)]
+        self.next_ring = np.pad(apart, ((0, len(oval)), (0, 0)), mode="edge")
         # A ring that leaves the picture must not move the border.
         room = np.minimum(self.rings_at, size - self.rings_at).min(1) / (0.12 * size)
         self.follow *= np.clip(room, 0, 1)
@@ -186,7 +191,7 @@ class DrivenReference:
             ..., :2
         ]  # the head turned, the face at rest
         oval = list(FACE_OVAL)
-        jaw = np.tile((points - rigid)[:, oval], (1, len(RINGS), 1)) * self.soft[:, None]
+        jaw = self._push((points - rigid)[:, oval])
         turned = mesh.place(np.broadcast_to(self.rings, (frames, *self.rings.shape)), head)[..., :2]
         way = np.tile(self.far_side.rim(rigid[:, :468], head) - self.rim, (1, len(RINGS), 1))
         beside = (turned + self.pushed - self.rings_at - way) * (1 - HOLD * self.behind)
@@ -240,6 +245,14 @@ class DrivenReference:
             picture[t] = self._paint(flow[t], parts, inside[t], float(openness[t]), gains[t], hole[t])
             shade_seam(picture[t], seam[t])
         return Driven(picture, flow, hole, lids.clip(0, 1), relief, gains, seam)
+
+    def _push(self, jaw: Array) -> Array:
+        """How far the rings go with the jaw's own motion (T, O, 2), (T, rings, 2)."""
+        pushed = np.tile(jaw, (1, len(RINGS), 1)) * self.soft[:, None]
+        length = np.linalg.norm(self.next_ring, axis=1).clip(1e-6)
+        out = (pushed * self.next_ring).sum(-1) / length  # towards the next ring
+        room = PUSHED * length
+        return pushed * (room / np.maximum(out, room))[..., None]
 
     def _eyeball(self, eye: Slit, seen: Array) -> Array:
         """Where in the reference the rims of an eye take what lies between them, from where it turned to.

@@ -64,7 +64,10 @@ def _hold(targets: Targets, seconds: float = 0.6, clears: tuple[str, ...] = ()) 
 
 
 def _catalogue() -> dict[str, Motion]:
-    found = {mood: _hold(curves, 0.7, FACE) for mood, curves in (MOODS | MORE_MOODS).items()}
+    found = {
+        mood: _hold({name: value for name, value in curves.items() if value > 0}, 0.7, FACE)
+        for mood, curves in (MOODS | MORE_MOODS).items()
+    }
     found |= {
         "smile": _hold({"mouthSmile": 0.6, "cheekSquint": 0.3, "mouthDimple": 0.2}),
         "grin": _hold({"mouthSmile": 0.85, "mouthUpperUp": 0.45, "mouthLowerDown": 0.15, "cheekSquint": 0.5}),

@@ -10,6 +10,7 @@ from avatar.drivers.mesh import (
     LEFT_EYE,
     MOUTH,
     NOSE_TIP,
+    OPEN_BY_LIPS,
     FaceBasis,
     ReferenceMesh,
     face_mask,
@@ -45,6 +46,22 @@ def act(mesh: ReferenceMesh, **curves: float) -> np.ndarray:
 def test_closed_curves_close_the_lips_whatever_the_reference_shows(basis: FaceBasis, gap: float) -> None:
     mesh = ReferenceMesh(basis, landmarks(basis, gap))
     assert np.abs(MOUTH.gaps(act(mesh))).max() < 1e-5
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.04, 0.15])
+def test_lips_that_may_stay_parted_leave_the_reference_as_it_is(basis: FaceBasis, gap: float) -> None:
+    mesh = ReferenceMesh(basis, landmarks(basis, gap))
+    mesh.parted = 1.0
+    np.testing.assert_allclose(mesh.act(mesh.rest[None])[0], mesh.own, atol=1e-5)
+    half = ReferenceMesh(basis, mesh.landmarks)
+    half.parted = 0.5
+    lips = min(MOUTH.gaps(mesh.own)[5], OPEN_BY_LIPS)  # the rest is the jaw's, which the curves say
+    assert np.ptp([MOUTH.gaps(m.act(m.rest[None]))[0, 5] for m in (half, mesh)]) == pytest.approx(
+        lips / 2, abs=2e-3
+    )
+    assert mesh.parting() @ mesh.mouth_change[:, 5] == pytest.approx(MOUTH.gaps(mesh.own)[5], abs=1e-5)
+    closed = mesh.act((mesh.rest - mesh.parting())[None])[0]
+    assert MOUTH.gaps(closed)[5] < 1e-5
 
 
 def test_lips_that_close_are_carried_whole_and_not_stretched(basis: FaceBasis) -> None:

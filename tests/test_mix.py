@@ -21,6 +21,7 @@ from avatar.drivers.mix import (
     add_poses,
     mildly,
     opened,
+    towards,
     within_reach,
 )
 
@@ -90,6 +91,19 @@ def test_a_film_adds_what_the_reference_does_not_show_and_a_mood_all_of_it() -> 
     assert np.allclose(mixed(MOOD, False, rest) - rest, MOOD.curves, atol=1e-6)
     same = replace(FILM, curves=np.tile(REFERENCE, (FRAMES, 1)))
     assert np.allclose(mixed(same, False, rest), rest, atol=1e-6)  # a smile does not smile twice
+
+
+def test_a_word_goes_up_to_its_value_and_takes_off_a_share() -> None:
+    """0.7 where 0.5 is shown adds 0.2, where 0.9 nothing; -0.5 of 0.4 is -0.2; brows are not shown."""
+    curves, shown = np.zeros((2, len(CURVES)), np.float32), np.zeros(len(CURVES), np.float32)
+    left, right = curve_indices("mouthSmile")
+    cheek, brow = INDEX["cheekSquintLeft"], INDEX["browDownLeft"]
+    curves[1, [left, right, cheek, brow]] = 0.7, 0.7, -0.5, -0.3
+    shown[[left, right, cheek]] = 0.5, 0.9, 0.4
+    added = towards(curves, shown)
+    assert not added[0].any() and added.dtype == np.float32
+    assert np.allclose(added[1, [left, right, cheek, brow]], [0.2, 0, -0.2, -0.3], atol=1e-6)
+    assert np.allclose(added[1].sum(), -0.3, atol=1e-6)  # nothing else moves
 
 
 # ---- who moves what ----------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from test_head import pose_of
 from tiny import landmarks, motion
 
 from avatar.drivers.curves import CURVES, INDEX, MOUTH
-from avatar.drivers.expression import ExpressionReader, ExpressionSignal
+from avatar.drivers.expression import EYES, MOODS, ExpressionReader, ExpressionSignal
 from avatar.drivers.head import HeadSignal
 from avatar.drivers.mesh import FaceBasis, ReferenceMesh
-from avatar.drivers.mix import mix_codes
+from avatar.drivers.mix import mix_codes, shown_by, towards
 from avatar.drivers.pose import PoseSignal
 from avatar.drivers.split import turned_only
 from avatar.errors import UserError
@@ -221,11 +221,15 @@ def test_an_expression_that_the_reference_shows_changes_nothing(mesh: ReferenceM
     assert np.allclose(out, rest, atol=1e-6)
 
 
-def test_a_mood_is_added_whole(mesh: ReferenceMesh) -> None:
+@pytest.mark.parametrize("word", MOODS)
+def test_a_mood_goes_from_what_the_photo_shows_to_what_the_word_says(mesh: ReferenceMesh, word: str) -> None:
+    """Strength x what is missing; the lids' and brows' are added whole, as one photo does not tell them."""
     rest = np.tile(mesh.rest, (FRAMES, 1))
-    mood = ExpressionSignal.of_mood("happy")
+    mood, shown = ExpressionSignal.of_mood(word), shown_by(mesh, ExpressionReader()(mesh.landmarks[None])[0])
+    assert shown[list(MOUTH)].any() and not shown[list(EYES)].any()
     out = mixer(mesh, mood.scaled(0.7), None, speaks=False)(rest, np.zeros((FRAMES, 6), np.float32), 0)[0]
-    assert np.allclose(out, rest + 0.7 * mood.curves, atol=1e-6)
+    assert np.allclose(out, rest + 0.7 * towards(mood.curves, shown), atol=1e-6)
+    assert np.allclose((out - rest)[:, list(EYES)], 0.7 * mood.curves[:, list(EYES)], atol=1e-6)
 
 
 def test_an_expression_that_is_too_short_is_refused_when_asked(

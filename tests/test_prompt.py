@@ -6,13 +6,14 @@ from dataclasses import replace
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from avatar.backbone.dit import FinalLayer, Modulation
-from avatar.drivers.curves import CURVES, INDEX, MOUTH
+from avatar.drivers.curves import CURVES, INDEX, MOUTH, curve_indices
 from avatar.drivers.mix import BESIDE_SPEECH, add_expressions, add_poses
 from avatar.drivers.prompt import Prompt, PromptDriver, PromptSignal, at_rate, read_prompt, sample
 from avatar.drivers.prompt_net import (
@@ -183,7 +184,8 @@ def add_prompt(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Curves and head with a signal added by the rules of the mix."""
     told = (signal.head, signal.sway, signal.strength)
-    return add_expressions(curves, [signal.expression], rest, rest, speech), add_poses(head, [], [told])
+    face = signal.expression(np.zeros(52, np.float32))  # the photo shows nothing
+    return add_expressions(curves, [face], rest, rest, speech), add_poses(head, [], [told])
 
 
 SPEECH, SILENCE = np.ones(6, np.float32), np.zeros(6, np.float32)
@@ -203,9 +205,24 @@ def test_speech_keeps_the_mouth() -> None:
     shape = sorted(set(MOUTH) - set(BESIDE_SPEECH))
     assert np.array_equal(got[:, shape], curves[:, shape])
     smile, jaw = INDEX["mouthSmileLeft"], INDEX["jawOpen"]
-    np.testing.assert_allclose(got[:, smile], curves[:, smile] + signal.curves[:, smile], atol=1e-6)
+    added = signal.expression(np.zeros(52, np.float32)).curves
+    assert added[:, list(MOUTH)].min() >= 0  # nothing can be taken off the mouth of a face that shows nothing
+    np.testing.assert_allclose(got[:, smile], curves[:, smile] + added[:, smile], atol=1e-6)
     silent = add_prompt(curves, head, signal, rest, SILENCE)[0]
-    np.testing.assert_allclose(silent[:, jaw], curves[:, jaw] + signal.curves[:, jaw], atol=1e-6)
+    np.testing.assert_allclose(silent[:, jaw], curves[:, jaw] + added[:, jaw], atol=1e-6)
+
+
+def test_a_frown_takes_the_smile_of_the_photo_off_and_a_smile_does_not_smile_twice() -> None:
+    """0.1 is half a frown, 0.3 a whole one; of a smile of 0.8 that is shown 0.4 and 0.8 are taken off."""
+    curves, shown = np.zeros((4, 52), np.float32), np.zeros(52, np.float32)
+    smile = list(curve_indices("mouthSmile"))
+    shown[smile] = 0.8
+    curves[1:3, list(curve_indices("mouthFrown"))] = np.float32([[0.1], [0.3]])
+    curves[3, smile] = 0.9
+    still: dict[str, Any] = {"head": np.zeros((4, 6)), "sway": np.zeros((4, 1)), "strength": np.ones(4)}
+    signal = replace(made_signal(), curves=curves, **still)
+    added = signal.expression(shown).curves[:, smile]
+    np.testing.assert_allclose(added, np.float32([[0], [-0.4], [-0.8], [0.1]]).repeat(2, 1), atol=1e-6)
 
 
 def test_the_head_is_added_to_the_sway_that_is_left() -> None:
@@ -238,7 +255,7 @@ def test_a_signal_is_kept_in_a_file(tmp_path: Path) -> None:
     assert (found.prompt, found.negative, found.fps) == ("she smiles", "a frown", FPS)
     for name in PromptSignal.SHAPES:
         np.testing.assert_array_equal(getattr(found, name), getattr(signal, name))
-    assert not signal.expression.absolute
+    assert not signal.expression(np.zeros(52, np.float32)).absolute
     np.testing.assert_array_equal(signal.pose.head, signal.head)
     assert len(replace(signal).resampled(Fraction(50))) == 12
 

@@ -26,6 +26,7 @@ from avatar.drivers.curves import INDEX
 from avatar.drivers.text import PACKAGE
 from avatar.media import read_image
 from avatar.options import DriveOptions
+from avatar.session import DriveSession
 
 TALK = EXAMPLE / "talk.wav"
 TWO_SECONDS = DriveOptions(seconds=2)
@@ -84,6 +85,19 @@ def test_a_sound_at_strength_nought_is_no_sound(animator: Animator, face: Path, 
     assert not np.array_equal(mute, made(animator, face, word, mood))
     kept = animator.stream(face, word, expression=mood, audio_scale=0, guidance=2)
     assert np.array_equal(np.stack(list(kept)), made(animator, face, mood, seconds=0.32, guidance=2))
+
+
+def test_lips_are_the_photos_as_far_as_nothing_is_said(
+    animator: Animator, face: Path, word: AudioSignal
+) -> None:
+    for signals, expected in (
+        ([ExpressionSignal.of_mood("calm")], 1),
+        ([word, ExpressionSignal.of_mood("calm")], 0),
+        ([word.scaled(0.25)], 0.75),
+    ):
+        session = animator.session(face, signals=signals, options=DriveOptions(seconds=0.2))
+        assert isinstance(session, DriveSession)
+        assert session.actors[0].renderer.driven.mesh.parted == pytest.approx(expected)
 
 
 def test_expressions_and_poses_at_strength_nought_are_none(

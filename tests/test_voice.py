@@ -48,6 +48,18 @@ def idling(frames: int = FRAMES) -> Motion:
     return whole(list(idle(REST, OPTIONS, frames)))
 
 
+def test_lips_are_the_voices_as_far_as_it_is_strong_and_may_move_them(talk: AudioSignal) -> None:
+    """The strongest moment counts for the whole video."""
+    for sounds, expected in (
+        ([talk], 1),
+        ([talk.scaled(0.5)], 0.5),
+        ([talk.scaled([(0, 0.25), (1, 2)])], 1),
+        ([talk.scaled(0.2), talk.scaled(0.7)], 0.7),
+        ([talk.masked("eyes")], 0),
+    ):
+        assert Voice(sounds, OPTIONS.fps, FRAMES).articulates == pytest.approx(expected)
+
+
 def both(motion: Motion) -> NDArray[np.float32]:
     return np.concatenate([motion.curves, motion.head], 1)
 

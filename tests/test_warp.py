@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from avatar.drivers.curves import CURVES
-from avatar.drivers.mesh import LEFT_EYE, LIDS_MEET, MOUTH, FaceBasis, ReferenceMesh, Slit
+from avatar.drivers.mesh import CHIN, FACE_OVAL, LEFT_EYE, LIDS_MEET, MOUTH, FaceBasis, ReferenceMesh, Slit
 from avatar.drivers.mouth import ENAMEL, FLESH, MouthModel, linear
 from avatar.drivers.warp import DrivenReference
 
@@ -56,6 +56,25 @@ def test_an_open_jaw_shows_a_hole_between_the_lips(driver: DrivenReference) -> N
     assert landmarks[13, 1] - 2 < rows.min() and rows.max() < landmarks[14, 1] + 2
     assert landmarks[78, 0] - 2 < columns.min() and columns.max() < landmarks[308, 0] + 2
     assert driven.picture[2][driven.hole[2] > 0.9].mean() < driver.picture.mean()
+
+
+def test_a_jaw_that_opens_goes_in_front_of_the_collar() -> None:
+    """A light neck over a dark collar 0.06 face heights under the chin: of the neck nothing is dragged
+    below the collar's line, where 12 px of it showed beside the face."""
+    basis = FaceBasis.load()
+    points = (basis.neutral * 110 + SIDE / 2).astype(np.float32)
+    line = int(points[CHIN, 1] + 0.06 * 110)
+    picture = np.full((SIDE, SIDE, 3), 170, np.uint8)
+    picture[line:] = 10
+    driver = DrivenReference(ReferenceMesh(basis, points), picture, MouthModel.load())
+    curves, head = still(1)
+    curves[:, JAW] = 0.7
+    face = np.zeros((SIDE, SIDE), np.uint8)
+    moved = driver.mesh.place(driver.mesh.act(curves), head)[0, list(FACE_OVAL), :2]
+    cv2.fillPoly(face, [moved.round().astype(np.int32)], 1)
+    beside = cv2.dilate(face, np.ones((3, 3))) == 0
+    light = driver(curves, head).picture[0].mean(-1) > 60
+    assert face[line + 3 :].any() and not (light & beside)[line + 1 :].any()
 
 
 def test_flow_points_from_a_landmark_to_its_place_in_the_reference(driver: DrivenReference) -> None:
