@@ -78,7 +78,7 @@ class Actor:
         sounds = [signal for signal in signals if isinstance(signal, AudioSignal | Recording)]
         sounds = [sound for sound in sounds if sound.strength.any()]  # at strength 0 it is as if not there
         self.voice = Voice(sounds, options.fps, frames) if sounds else None
-        self.renderer.driven.mesh.parted = 1 - self.voice.articulates if self.voice else 1.0
+        self.renderer.driven.mesh.parted = 1 - self._articulates(signals)
         landmarks = face.landmarks * (self.compositor.crop.side / crop.side)
         moving = [signal for signal in signals if isinstance(signal, PoseSignal) and signal.mask & MOVED]
         moving = [signal for signal in moving if signal.strength.any()]
@@ -100,6 +100,13 @@ class Actor:
             heads = [*self.mixer.heads, *self.mixer.turns]
             mesh = self.renderer.driven.mesh
             self.body = WholeBody(self.compositor, landmarks, mesh, CROP, reference, poses, heads)
+
+    def _articulates(self, signals: Sequence[Driver]) -> float:
+        """How far the lips are a voice's or a film's, and not the photo's, in [0, 1]."""
+        films = [signal for signal in signals if isinstance(signal, ExpressionSignal) and signal.absolute]
+        shares = [float(film.strength.max()) for film in films if "mouth" in film.mask]
+        shares += [self.voice.articulates] if self.voice else []
+        return min(max(shares, default=0.0), 1.0)
 
     def _spoken(self, signal: Driver) -> Driver:
         """The signal; a prompt's words made one."""

@@ -53,9 +53,10 @@ LONGEST_LOSS = 1.0  # s, beyond it a face that is out of sight is told of
 NO_SMILE = {"mouthSmile": -0.85} | dict.fromkeys(
     ("mouthDimple", "cheekSquint", "mouthUpperUp", "mouthLowerDown", "mouthStretch", "jawOpen"), -1.0
 )
-# Curves of a neutral face that says each word, at strength 1; left and right alike. After the action units that
-# EMFACS has for them (Friesen and Ekman 1983): happy 6 + 12, sad 1 + 4 + 15, angry 4 + 5 + 7 + 23, surprised 1 +
-# 2 + 5 + 26, disgusted 9 + 15 + 16, afraid 1 + 2 + 4 + 5 + 7 + 20 + 26; as far as they tell words apart on photos.
+# Curves of a neutral face that says each word, at strength 1; left and right alike. After the action units
+# that EMFACS has for them (Friesen and Ekman 1983): happy 6 + 12, sad 1 + 4 + 15, angry 4 + 5 + 7 + 23,
+# surprised 1 + 2 + 5 + 26, disgusted 9 + 15 + 16, afraid 1 + 2 + 4 + 5 + 7 + 20 + 26; as far as they tell
+# words apart on photos.
 MOODS: dict[str, dict[str, float]] = {
     "happy": {"mouthSmile": 0.7, "cheekSquint": 0.5, "mouthDimple": 0.25, "eyeSquint": 0.15,
               "browOuterUp": 0.1},

@@ -175,7 +175,7 @@ class ReferenceMesh:
 
     Attributes:
         parted: how far lips that the reference parts, as in a smile, stay parted by themselves, in [0, 1]:
-            not while speech says when lips meet.
+            not where speech or a film says when lips meet.
     """
 
     def __init__(self, basis: FaceBasis, landmarks: Array, rest: Array | None = None) -> None:

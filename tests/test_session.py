@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -90,10 +91,13 @@ def test_a_sound_at_strength_nought_is_no_sound(animator: Animator, face: Path, 
 def test_lips_are_the_photos_as_far_as_nothing_is_said(
     animator: Animator, face: Path, word: AudioSignal
 ) -> None:
+    film = replace(ExpressionSignal.of_mood("happy"), absolute=True)
     for signals, expected in (
         ([ExpressionSignal.of_mood("calm")], 1),
         ([word, ExpressionSignal.of_mood("calm")], 0),
         ([word.scaled(0.25)], 0.75),
+        ([film, ExpressionSignal.of_mood("calm")], 0),
+        ([film.masked("eyes")], 1),
     ):
         session = animator.session(face, signals=signals, options=DriveOptions(seconds=0.2))
         assert isinstance(session, DriveSession)
