@@ -77,7 +77,7 @@ def test_what_is_read_bends_the_picture_towards_the_piece(latents: Path) -> None
         parts = [np.square(r["clean"].astype(np.float32) - r[name]) * r["face"] for r in records]
         return float(np.mean([part.mean() for part in parts]))
 
-    assert away("driven") < 0.78 * away("reference")  # 0.84 where neither curves nor head were read
+    assert away("driven") < 0.79 * away("reference")  # 0.84 where neither curves nor head were read
 
 
 def test_what_is_there_is_kept(data: Path, latents: Path) -> None:
