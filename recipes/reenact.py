@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from avatar.animator import Animator
 
 STRENGTHS = (0.0, 0.5, 1.0, 1.5)
-ROUNDS = 3  # of timing, speech alone and the mix in turn
+ROUNDS = 7  # of timing, speech alone and the mix in turn
 LIPS = ("closure", "opening", "silence", "sync_r")
 # ---- the parts -------------------------------------------------------------------------------------------
 

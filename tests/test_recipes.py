@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from pydantic import BaseModel
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from small_run import RUN_FILES, equal, line, line_settings, noisy_fit, points, state
@@ -25,7 +26,19 @@ from avatar.drivers.whisper import WhisperFeatures
 from avatar.errors import UserError
 from avatar.model import Generator, hole_cells
 from avatar.presets import PRESETS
-from avatar.recipes import decoder, driven, generator, latents, surfaces, vae
+from avatar.recipes import (
+    decoder,
+    driven,
+    face_basis,
+    factory,
+    generator,
+    latents,
+    meshes,
+    mouth,
+    speech_corpus,
+    surfaces,
+    vae,
+)
 from avatar.recipes.settings import Settings, read_settings
 from avatar.recipes.shards import seeds, write
 from avatar.recipes.speech_corpus import Utterance, load_utterance, save_utterance
@@ -62,6 +75,34 @@ def test_settings_are_those_of_the_yaml_changed_by_words() -> None:
 )
 def test_the_yaml_of_a_recipe_is_complete(kind: type[Settings], recipe: str) -> None:
     assert read_settings(kind, recipe, []).preset == "mini"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("kind", "recipe"),
+    [
+        (driven.DrivenSettings, "driven"),
+        (face_basis.FaceBasisSettings, "face_basis"),
+        (factory.FactorySettings, "factory"),
+        (latents.ClipLatentsSettings, "latents"),
+        (meshes.MeshesSettings, "meshes"),
+        (mouth.MouthSettings, "mouth"),
+        (speech_corpus.CorpusSettings, "speech_corpus"),
+    ],
+)
+def test_recipes_of_data_have_all_their_settings_in_their_yaml(kind: type[BaseModel], recipe: str) -> None:
+    assert read_settings(kind, recipe, ["out=elsewhere"]).out == Path("elsewhere")  # type: ignore[attr-defined]
+
+
+def test_the_factory_makes_what_is_missing(tmp_path: Path) -> None:
+    words = [f"out={tmp_path}", "size=64", "first=5"]
+    factory.main([*words, "clips=1"])
+    (first,) = tmp_path.iterdir()
+    before = first.stat().st_mtime_ns
+    factory.main([*words, "clips=2", "lone=true"])
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["clip-5.safetensors", "clip-6.safetensors"]
+    assert first.stat().st_mtime_ns == before
+    with pytest.raises(UserError, match="lone and speech exclude each other"):
+        factory.main([*words, "lone=true", f"speech={tmp_path}"])
 
 
 @pytest.mark.parametrize(
