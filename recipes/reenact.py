@@ -33,11 +33,14 @@ import numpy as np
 import typer
 
 from avatar import following, media, metrics, phones
+from avatar.drivers.matte import person_matte
 from avatar.errors import UserError
 from avatar.evaluate import beside_truth, columns_beside, evaluate
 from avatar.following import Drivers, Joints
+from avatar.picture import face_mask
 from avatar.recipes import films, heldout
-from avatar.report import CHANNELS, Figures, Following, Report, Steering, table
+from avatar.reenactment import ReenactmentMeter, Truth
+from avatar.report import CHANNELS, Figures, Following, Reenactment, Report, Steering, table
 from avatar.watch import generated_region, watch
 
 if TYPE_CHECKING:
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 
 STRENGTHS = (0.0, 0.5, 1.0, 1.5)
 ROUNDS = 7  # of timing, speech alone and the mix in turn
+SOME = 0.05  # of a pixel: where the person has so much of it, all of it is laid over
 LIPS = ("closure", "opening", "silence", "sync_r")
 # ---- the parts -------------------------------------------------------------------------------------------
 
@@ -88,7 +92,8 @@ class Bench:
 
 
 def self_reenactment(bench: Bench) -> dict[str, Figures]:
-    """The carphone clip from its first frame, the clip itself and the baselines beside it."""
+    """The carphone clip from its first frame; beside it the clip itself, the baselines, and the same with the
+    person drawn perfectly."""
     clip = bench.carphone
     video = bench.make("self", clip, pose=clip, expression=clip, fps=media.video_info(clip).fps)
     region, drivers = generated_region(media.read_image(clip)), following.gather(clip, clip, clip)
@@ -97,7 +102,19 @@ def self_reenactment(bench: Bench) -> dict[str, Figures]:
         name: bench.judge(path, clip, drivers=drivers, truth=truths[path], region=region).figures()
         for name, path in (("self", video), ("truth", clip))
     }
+    columns["true person"] = asdict(true_person(truths[video], video))
     return columns | columns_beside(truths[video], drivers, video)
+
+
+def true_person(truth: Truth, video: Path) -> Reenactment:
+    """The figures of a video with the true person laid over it: what could be reached by drawing the person
+    better, and nothing else."""
+    meter = ReenactmentMeter(truth)
+    for made, true, points in zip(media.read_video(video), truth.frames(), truth.points, strict=False):
+        person = person_matte(true, points.mean(0), (), 1) > SOME
+        person |= face_mask(points, *true.shape[:2])
+        meter.add(np.where(person[..., None], true, made), points)
+    return meter.figures()
 
 
 def separation(bench: Bench) -> dict[str, Figures]:

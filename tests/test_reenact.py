@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from avatar import metrics
+from avatar import media, metrics
 from avatar.drivers.curves import INDEX
 from avatar.errors import UserError
+from avatar.evaluate import beside_truth
 from avatar.following import Joints, Motion, joint_share
 from avatar.recipes import films, halfbody, reenact
 from avatar.report import CHANNELS, Steering
+from avatar.watch import generated_region
+from avatar.writer import VideoWriter
 
 
 def test_the_motion_of_the_rendered_face_is_unlike_the_other_film() -> None:
@@ -44,6 +48,22 @@ def test_exact_joints_are_their_own_truth() -> None:
     # A wrist moves 30 px a frame, shoulders are 100 px apart: in 2 of 3 frames one of six is elsewhere.
     assert joint_share(exact, own, still=True) == pytest.approx(1 - 2 / 18)
     assert exact.size == (512, 512) and exact.fps == films.FPS
+
+
+def test_a_true_person_leaves_the_error_of_what_is_around(talking: Path, tmp_path: Path) -> None:
+    frames = np.stack(list(islice(media.read_video(talking), 4)))
+    size = (frames.shape[2], frames.shape[1])
+    for name, shown in (("truth", frames), ("dark", frames // 2)):
+        with VideoWriter(tmp_path / f"{name}.mp4", size=size, fps=Fraction(25)) as film:
+            for frame in shown:
+                film.write(frame)
+    clip, dark = tmp_path / "truth.mp4", tmp_path / "dark.mp4"
+    truth = beside_truth(dark, clip, generated_region(media.read_image(clip)))
+    found = reenact.true_person(truth, dark)
+    around = metrics.psnr(float(np.mean((frames[1:] / 2.0) ** 2)))  # of the dark video, everywhere
+    assert found.psnr is not None and found.face_psnr is not None
+    assert found.psnr > around + 1 and found.face_psnr > 30 + around
+    assert found.psnr < 30
 
 
 def test_parts_are_checked() -> None:
