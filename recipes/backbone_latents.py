@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor
 
 from avatar import weights
@@ -39,17 +39,15 @@ from avatar.framing import cover
 from avatar.loading import ReleaseFiles, find, load_vae, small_dtype
 from avatar.recipes.buckets import Bucket, Buckets, sizes_of_area
 from avatar.recipes.captioned import Captioned, read_captioned
-from avatar.recipes.settings import read_settings, run
+from avatar.recipes.settings import RecipeSettings, read_settings, run
 from avatar.recipes.shards import write
 from avatar.render import pixels
 
 INDEX = "encoded.json"
 
 
-class LatentsSettings(BaseModel):
+class LatentsSettings(RecipeSettings):
     """See backbone_latents.yaml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: Path
     out: Path

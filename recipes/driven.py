@@ -21,13 +21,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file
 
 from avatar.drivers.mesh import FaceBasis, ReferenceMesh, face_mask, measure_motion
 from avatar.drivers.mouth import MouthModel, linear
 from avatar.drivers.warp import DrivenReference, face_light
-from avatar.recipes.settings import read_settings, run
+from avatar.recipes.settings import RecipeSettings, read_settings, run
 from avatar.recipes.shards import seeds, write
 from avatar.recipes.surfaces import MOUTH_PART
 
@@ -78,10 +77,8 @@ def drive_clip(
     }
 
 
-class DrivenSettings(BaseModel):
+class DrivenSettings(RecipeSettings):
     """See driven.yaml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     clips: Path
     out: Path

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from avatar.drivers.curves import CURVES
 from avatar.drivers.mesh import CHIN, FOREHEAD, LANDMARKS, FaceBasis
-from avatar.recipes.settings import read_settings, run
+from avatar.recipes.settings import RecipeSettings, read_settings, run
 
 SIZE = 512  # px, side of the drawings
 VIEW = 0.32  # m, side of the square that a drawing shows
@@ -194,10 +194,8 @@ def measure(heads: int, seed: int = 0) -> FaceBasis:
     )
 
 
-class FaceBasisSettings(BaseModel):
+class FaceBasisSettings(RecipeSettings):
     """See face_basis.yaml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     out: Path
     heads: PositiveInt

@@ -37,7 +37,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from avatar.drivers.mesh import head_angles, rotation
 from avatar.errors import UserError
@@ -48,7 +48,7 @@ from avatar.recipes.figure import Figure, draw_figure, lip_contact, mouth_seats,
 from avatar.recipes.flow import true_flow
 from avatar.recipes.people import Pose, pose_head
 from avatar.recipes.render import merge_samples
-from avatar.recipes.settings import read_settings, run
+from avatar.recipes.settings import RecipeSettings, read_settings, run
 from avatar.recipes.shards import write
 from avatar.recipes.speech_corpus import Utterance, corpus_files, load_utterance
 
@@ -270,10 +270,8 @@ def draw_sheet(clips: list[Clip], path: Path, columns: int = 7) -> None:
     Image.fromarray(np.concatenate(rows)).save(path)
 
 
-class FactorySettings(BaseModel):
+class FactorySettings(RecipeSettings):
     """See factory.yaml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     out: Path
     clips: PositiveInt

@@ -26,7 +26,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file
 from torch import Tensor
 
@@ -40,7 +39,7 @@ from avatar.drivers.skeleton import draw_skeleton, face_keypoints
 from avatar.drivers.whisper import SAMPLE_RATE, WhisperFeatures
 from avatar.model import GROUP, face_window, group, hole_cells
 from avatar.presets import PRESETS
-from avatar.recipes.settings import read_settings, run
+from avatar.recipes.settings import RecipeSettings, read_settings, run
 from avatar.recipes.shards import seeds, write
 from avatar.recipes.speech_corpus import load_utterance
 from avatar.render import CELL, pixels
@@ -154,10 +153,8 @@ class Listener:
         return hear(self.features(utterance), latent_frames, start / SAMPLE_RATE)
 
 
-class ClipLatentsSettings(BaseModel):
+class ClipLatentsSettings(RecipeSettings):
     """See latents.yaml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     clips: Path
     driven: Path

@@ -13,19 +13,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 from safetensors import safe_open
 
 from avatar.drivers.mesh import LANDMARKS
 from avatar.drivers.track import FaceTracker
-from avatar.recipes.settings import read_settings, run
+from avatar.recipes.settings import RecipeSettings, read_settings, run
 from avatar.recipes.shards import seeds, write
 
 
-class MeshesSettings(BaseModel):
+class MeshesSettings(RecipeSettings):
     """See meshes.yaml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     clips: Path
     out: Path

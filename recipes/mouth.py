@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from safetensors.numpy import load_file
 
 from avatar.drivers.mesh import FaceBasis
@@ -21,7 +21,7 @@ from avatar.recipes import people as anny
 from avatar.recipes.driven import fit_paints, reference_mesh
 from avatar.recipes.factory import face_points
 from avatar.recipes.figure import draw_figure, lip_contact, mouth_seats, shared
-from avatar.recipes.settings import read_settings, run
+from avatar.recipes.settings import RecipeSettings, read_settings, run
 from avatar.recipes.shards import seeds
 
 PARTS = {anny.UPPER_TEETH: UPPER_TEETH, anny.LOWER_TEETH: LOWER_TEETH, anny.TONGUE: TONGUE}
@@ -58,10 +58,8 @@ def measure(heads: int, seed: int) -> MouthModel:
     )
 
 
-class MouthSettings(BaseModel):
+class MouthSettings(RecipeSettings):
     """See mouth.yaml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     clips: Path
     out: Path

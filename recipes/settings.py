@@ -15,7 +15,13 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, Validat
 from avatar.errors import UserError
 
 
-class Settings(BaseModel):
+class RecipeSettings(BaseModel):
+    """What a recipe is told: the keys of the YAML beside it, and no others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Settings(RecipeSettings):
     """What every training recipe needs.
 
     Attributes:
@@ -35,8 +41,6 @@ class Settings(BaseModel):
         patience: looks at it without a fall before the log has an alarm.
         trackers: what else is told of the figures: tensorboard, wandb, trackio, whichever is installed.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: Path
     out: Path
@@ -65,7 +69,7 @@ class Settings(BaseModel):
     threads: PositiveInt = 2
 
 
-SettingsType = TypeVar("SettingsType", bound=BaseModel)
+SettingsType = TypeVar("SettingsType", bound=RecipeSettings)
 
 
 def recipe_of(words: list[str], program: str) -> tuple[str, list[str]]:

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from safetensors import safe_open
 
 from avatar.drivers.sight import look
 from avatar.errors import UserError
-from avatar.recipes.settings import read_settings, run
+from avatar.recipes.settings import RecipeSettings, read_settings, run
 from avatar.recipes.shards import write
 from avatar.recipes.sounding import Scene, make
 from avatar.soundtrack import make_eyes
@@ -26,10 +26,8 @@ from avatar.soundtrack import make_eyes
 KIND = "scene"
 
 
-class SoundtrackDataSettings(BaseModel):
+class SoundtrackDataSettings(RecipeSettings):
     """See soundtrack_data.yaml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     out: Path
     count: PositiveInt

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -30,7 +30,7 @@ from avatar.drivers.sight import Seen
 from avatar.drivers.text import SentenceEncoder
 from avatar.errors import UserError
 from avatar.recipes.onsets import matched, onsets
-from avatar.recipes.settings import read_settings, run
+from avatar.recipes.settings import RecipeSettings, read_settings, run
 from avatar.recipes.shards import seeds
 from avatar.recipes.sounding import CLASSES, FRAMES
 from avatar.recipes.soundtrack_classifier import SoundClassifier
@@ -54,10 +54,8 @@ PROMPTS = {
 LATENTS = 128  # of a made sound, 5.9 s
 
 
-class SoundtrackEvalSettings(BaseModel):
+class SoundtrackEvalSettings(RecipeSettings):
     """See soundtrack_eval.yaml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     scenes: Path
     count: PositiveInt

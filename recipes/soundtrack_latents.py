@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from pydantic import NonNegativeInt
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -22,7 +22,7 @@ from avatar.backbone.checkpoint import load
 from avatar.backbone.mel import log_mel
 from avatar.backbone.mel_vae import MelVAE
 from avatar.errors import UserError
-from avatar.recipes.settings import read_settings, run
+from avatar.recipes.settings import RecipeSettings, read_settings, run
 from avatar.recipes.shards import seeds, write
 from avatar.recipes.soundtrack_data import KIND as SCENE
 from avatar.recipes.soundtrack_data import read_facts
@@ -34,10 +34,8 @@ KIND = "sounding"
 WORDS = 32  # tokens of a caption, padded
 
 
-class SoundtrackLatentsSettings(BaseModel):
+class SoundtrackLatentsSettings(RecipeSettings):
     """See soundtrack_latents.yaml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: Path
     out: Path

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -24,7 +24,7 @@ from avatar.backbone.v2a import V2A
 from avatar.drivers.sight import Seen
 from avatar.errors import UserError
 from avatar.recipes.onsets import FRAME, QUIET, onsets
-from avatar.recipes.settings import read_settings, run
+from avatar.recipes.settings import RecipeSettings, read_settings, run
 from avatar.recipes.soundtrack_data import KIND, read_facts
 from avatar.recipes.soundtrack_eval import Maker
 from avatar.recipes.soundtrack_sounds import MEL
@@ -33,10 +33,8 @@ WIDTH, HEIGHT = 5.0, 1.5  # inches of a spectrogram
 DOTS = 100  # an inch
 
 
-class SoundtrackPageSettings(BaseModel):
+class SoundtrackPageSettings(RecipeSettings):
     """See soundtrack_page.yaml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     scenes: Path
     seeds: tuple[NonNegativeInt, ...]

@@ -14,13 +14,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from pydantic import NonNegativeInt
 
 from avatar.drivers.whisper import bundled_folder
 from avatar.errors import UserError
 from avatar.phones import phones_from_espeak
 from avatar.recipes import heldout
-from avatar.recipes.settings import read_settings, run
+from avatar.recipes.settings import RecipeSettings, read_settings, run
 from avatar.recipes.sounding import FPS, make
 from avatar.soundtrack import Soundtrack
 from avatar.writer import VideoWriter
@@ -36,10 +36,8 @@ SENTENCES = (
 )
 
 
-class SoundtrackSpeechSettings(BaseModel):
+class SoundtrackSpeechSettings(RecipeSettings):
     """See soundtrack_speech.yaml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     scenes: tuple[NonNegativeInt, ...]
     weights: Path | None

@@ -20,10 +20,10 @@ import numpy as np
 import soxr
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from safetensors.numpy import load_file, save_file
 
-from avatar.recipes.settings import read_settings, run
+from avatar.recipes.settings import RecipeSettings, read_settings, run
 from avatar.recipes.sound import decibels
 from avatar.recipes.visemes import Phone, phone_curves
 from avatar.recipes.voices import SAMPLE_RATE, EspeakVoice, FliteVoice, PiperJoe, Speech, Voice
@@ -200,10 +200,8 @@ def make_corpus(folder: Path, utterances: int, seed: int) -> Iterator[Utterance]
             yield utterance
 
 
-class CorpusSettings(BaseModel):
+class CorpusSettings(RecipeSettings):
     """See speech_corpus.yaml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     out: Path
     utterances: PositiveInt

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from pydantic import BaseModel
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from small_run import RUN_FILES, equal, line, line_settings, noisy_fit, points, state
@@ -39,7 +38,7 @@ from avatar.recipes import (
     surfaces,
     vae,
 )
-from avatar.recipes.settings import Settings, read_settings
+from avatar.recipes.settings import RecipeSettings, Settings, read_settings
 from avatar.recipes.shards import seeds, write
 from avatar.recipes.speech_corpus import Utterance, load_utterance, save_utterance
 from avatar.recipes.training import Batch, begin, rate, step_generator, train
@@ -89,7 +88,9 @@ def test_the_yaml_of_a_recipe_is_complete(kind: type[Settings], recipe: str) -> 
         (speech_corpus.CorpusSettings, "speech_corpus"),
     ],
 )
-def test_recipes_of_data_have_all_their_settings_in_their_yaml(kind: type[BaseModel], recipe: str) -> None:
+def test_recipes_of_data_have_all_their_settings_in_their_yaml(
+    kind: type[RecipeSettings], recipe: str
+) -> None:
     assert read_settings(kind, recipe, ["out=elsewhere"]).out == Path("elsewhere")  # type: ignore[attr-defined]
 
 
