@@ -201,21 +201,24 @@ class ReferenceMesh:
         rest[jaw] = np.clip(opened / self.mouth_change[jaw, middle], 0, 1)
         return rest
 
+    @property
+    def _apart(self) -> Array:
+        """How far the reference's lips are apart beyond what `rest` says, (n,)."""
+        return MOUTH.gaps(self.own) - self.rest @ self.mouth_change
+
     def parting(self) -> Array:
         """Curves (52,) that say how far the reference parts its lips: jaw and lips as in `rest`, of which the
         lips' part is only in the picture."""
         curves, lips = self.rest.copy(), list(curve_indices("mouthUpperUp", "mouthLowerDown"))
         middle = len(UPPER_LIP) // 2
-        opened = MOUTH.gaps(self.own)[middle] - self.rest @ self.mouth_change[:, middle]
-        curves[lips] = max(float(opened), 0) / self.mouth_change[lips, middle].sum()
+        curves[lips] = max(float(self._apart[middle]), 0) / self.mouth_change[lips, middle].sum()
         return curves
 
     def _opening(self, slit: Slit, curves: Array) -> Array:
         """What the opening of a slit (T, n) must be: the mouth's follows the curves, and beside them what
         stays parted; an eye's is the reference's own, scaled as the curves say."""
         if slit is MOUTH:
-            own = slit.gaps(self.own) - self.rest @ self.mouth_change
-            return np.maximum(curves @ self.mouth_change + self.parted * own, 0)
+            return np.maximum(curves @ self.mouth_change + self.parted * self._apart, 0)
         change = (curves - self.rest) @ eye_opening(slit, self.basis)
         return slit.gaps(self.own) * np.maximum(1 + change, 0)[:, None]
 
